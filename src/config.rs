@@ -1,0 +1,201 @@
+//! What a user may choose, and what is refused.
+//!
+//! In: a [`Config`] of plain values. Out: a [`Checked`] one, the only kind that can bind.
+//! Above all rooms, imported by none of them: each room is handed its own parameters.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::frame::Framing;
+
+/// All settings. Fill in what matters and take the rest from [`Config::default`]:
+///
+/// ```
+/// use fanin::{Config, Framing};
+/// let mut config = Config::listen("tcp://127.0.0.1:0").unwrap();
+/// config.framing = Framing::Auto;
+/// config.consumers = 2;
+/// let checked = config.validate().unwrap();
+/// println!("{}", checked.memory());
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where to listen; at least one.
+    pub listeners: Vec<Listen>,
+    /// The framing of listeners that have none of their own.
+    pub framing: Framing,
+    /// Consumers, each with one ring from every reactor. 1 to 64.
+    pub consumers: usize,
+    /// Reactors, each a thread of its own. 1 to 64.
+    pub reactors: usize,
+    /// Bytes of each ring, a power of two; `None`: the smallest of at least 4 MiB that fits
+    /// `max_message`.
+    pub ring_bytes: Option<usize>,
+    /// Where a full ring resumes, in bytes; `None`: half of the ring.
+    pub ring_low_bytes: Option<usize>,
+    /// Where a ring counts as full, in bytes; `None`: 7/8 of the ring.
+    pub ring_high_bytes: Option<usize>,
+    /// The largest message in bytes, without delimiter or prefix.
+    pub max_message: usize,
+    /// What to do with a larger one; `None`: truncate where a delimiter ends messages, close where a
+    /// count begins them.
+    pub on_oversize: Option<OnOversize>,
+    /// Connections at once, over all reactors.
+    pub max_connections: usize,
+    /// Bytes for parts of messages, over all reactors.
+    pub staging_bytes: usize,
+    /// `SO_RCVBUF` of each connection in bytes, before the kernel doubles it.
+    pub receive_buffer: usize,
+    /// `listen(2)`'s backlog.
+    pub backlog: u32,
+    /// The clocks of a connection.
+    pub deadlines: Deadlines,
+    /// How vanished peers are found.
+    pub keepalive: Keepalive,
+    /// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged. `None`: the kernel's default.
+    pub user_timeout: Option<Duration>,
+    /// Which consumer a new connection is bound to.
+    pub route: Route,
+    /// What to do when a consumer is dropped or panics.
+    pub on_consumer_gone: OnConsumerGone,
+    /// How long the drain takes that a lost consumer sets off.
+    pub drain_timeout: Duration,
+}
+
+/// A listener.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Listen {
+    /// Where.
+    pub address: ListenAddr,
+    /// Its framing, if not [`Config::framing`].
+    pub framing: Option<Framing>,
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ListenAddr {
+    /// A TCP address; port 0 lets the kernel choose.
+    Tcp(std::net::SocketAddr),
+    /// A Unix stream socket at this path. A socket that nobody listens on any more is replaced.
+    Unix(PathBuf),
+    /// A listening socket that somebody else opened (socket activation).
+    Inherited(Arc<OwnedFd>),
+}
+
+/// What to do with a message larger than the largest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnOversize {
+    /// Deliver its first `max_message` bytes, flagged, and discard the rest.
+    Truncate,
+    /// Discard all of it, and go on at the next boundary.
+    Discard,
+    /// Close the connection.
+    Close,
+}
+
+/// The clocks of a connection. `None` is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deadlines {
+    /// Without a byte for so long: evicted. Generous, because a plain syslog sender loses a message
+    /// when a quiet connection is closed under it.
+    pub idle: Option<Duration>,
+    /// A message begun and not finished for so long: evicted.
+    pub message: Option<Duration>,
+    /// Waiting for its consumer's ring for so long: closed.
+    pub stall: Option<Duration>,
+    /// Connected for so long: closed, what it has sent is read first.
+    pub age: Option<Duration>,
+    /// How long a closing connection may go on sending.
+    pub linger: Duration,
+}
+
+/// TCP keepalive: probes after `idle` of silence, every `interval`, given up after `probes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Keepalive {
+    /// Silence before the first probe; zero: no keepalive at all.
+    pub idle: Duration,
+    /// Time between probes.
+    pub interval: Duration,
+    /// Unanswered probes before the connection is dead.
+    pub probes: u32,
+}
+
+/// Which consumer a new connection is bound to, for its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Route {
+    /// The one with the fewest connections.
+    #[default]
+    LeastLoaded,
+    /// The same for all connections of an address.
+    Source,
+    /// Listener `n` to consumer `n modulo consumers`.
+    Listener,
+}
+
+/// What to do when a consumer is dropped or panics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnConsumerGone {
+    /// Drain the others, then end with an error.
+    #[default]
+    Stop,
+    /// Close its connections, send new ones to the others; with the last one gone, as `Stop`.
+    Reroute,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listeners: Vec::new(),
+            framing: Framing::Line,
+            consumers: 1,
+            reactors: 1,
+            ring_bytes: None,
+            ring_low_bytes: None,
+            ring_high_bytes: None,
+            max_message: 64 << 10,
+            on_oversize: None,
+            max_connections: 10_000,
+            staging_bytes: 64 << 20,
+            receive_buffer: 64 << 10,
+            backlog: 1024,
+            deadlines: Deadlines::default(),
+            keepalive: Keepalive::default(),
+            user_timeout: None,
+            route: Route::default(),
+            on_consumer_gone: OnConsumerGone::default(),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            idle: Some(Duration::from_secs(3600)),
+            message: Some(Duration::from_secs(30)),
+            stall: Some(Duration::from_secs(300)),
+            age: None,
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(60),
+            interval: Duration::from_secs(15),
+            probes: 4,
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What can be seen from outside: counts, lists and the sum of promise 1.
+//!
+//! In: numbers that the reactors keep. Out: plain values, nobody's lock held.
+//! Never here: a number that only looks plausible.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use crate::books::{Books, Tally};
+use crate::close::{CloseReason, DiscardReason, PauseCause, RefuseReason};
+use crate::peer::{ConnectionId, Peer};
+
+/// Everything that is counted, summed over the reactors. At most one turn old.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Connections.
+    pub connections: ConnectionCounts,
+    /// Bytes, as the peers sent them.
+    pub bytes: ByteCounts,
+    /// Bytes that the kernel still held for connections when they were closed.
+    pub unread: u64,
+    /// Pauses of connections, by cause.
+    pub pauses: Vec<(PauseCause, Pauses)>,
+    /// The most there has been at once.
+    pub peak: Peak,
+    /// One for each reactor and consumer.
+    pub rings: Vec<RingStatus>,
+    /// One for each listener and reactor.
+    pub listeners: Vec<ListenerStatus>,
+    /// Turns that took more than 50 ms.
+    pub long_turns: u64,
+    /// Have the reactors ended?
+    pub ended: bool,
+}
+
+/// Connections, counted.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct ConnectionCounts {
+    /// Open now.
+    pub open: u64,
+    /// Accepted since the start.
+    pub accepted: u64,
+    /// Turned away, by reason.
+    pub refused: Tally<RefuseReason>,
+    /// Ended, by reason.
+    pub closed: Tally<CloseReason>,
+}
+
+/// Bytes, counted. `received = published + discarded + staged` and
+/// `published = delivered + abandoned + in_rings`.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct ByteCounts {
+    /// Read from sockets.
+    pub received: u64,
+    /// Put into rings.
+    pub published: u64,
+    /// Released by consumers.
+    pub delivered: u64,
+    /// Read, and not to be delivered, by reason.
+    pub discarded: Tally<DiscardReason>,
+    /// Published, and never to be delivered: the consumer is gone, or the time was up.
+    pub abandoned: u64,
+    /// Parts of messages that wait for their rest.
+    pub staged: u64,
+    /// Published and not yet released, found by walking the rings when they ended; while they run it
+    /// is what the ring's positions say.
+    pub in_rings: u64,
+}
+
+impl Snapshot {
+    /// Do both ledgers balance? Meaningful when [`Snapshot::ended`], or while nothing moves.
+    pub fn balanced(&self) -> bool {
+        let b = &self.bytes;
+        b.received == b.published + b.discarded.total() + b.staged
+            && b.published == b.delivered + b.abandoned + b.in_rings
+    }
+}
+
+/// How often, and for how long in all.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Pauses {
+    /// Pauses that have ended.
+    pub count: u64,
+    /// How long they took together.
+    pub time: Duration,
+}
+
+/// The most there has been at once.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Peak {
+    /// Open connections.
+    pub connections: u64,
+    /// Bytes in one ring, headers included.
+    pub ring_bytes: u64,
+    /// Bytes of staging in use in one reactor, by size class.
+    pub staging_bytes: u64,
+}
+
+/// One ring: from one reactor to one consumer.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct RingStatus {
+    /// The reactor that fills it.
+    pub reactor: usize,
+    /// The consumer that empties it.
+    pub consumer: usize,
+    /// Its size, in bytes.
+    pub capacity: u64,
+    /// Bytes in it, headers included.
+    pub occupied: u64,
+    /// Bytes of peers put into it.
+    pub published: u64,
+    /// Bytes of peers released from it.
+    pub delivered: u64,
+    /// Bytes of peers that will never be released.
+    pub abandoned: u64,
+    /// `abandoned` was not found by walking the ring but by what had not been released.
+    pub unwalked: bool,
+    /// Connections bound to it.
+    pub connections: u64,
+    /// For how long it has been full, if it is.
+    pub blocked_for: Option<Duration>,
+    /// How often it was full, and how long in all, the present time included.
+    pub blocked: Pauses,
+}
+
+/// What a listener is doing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ListenerStatus {
+    /// The reactor it belongs to.
+    pub reactor: usize,
+    /// Where it listens, as in [`BoundAddr`]'s text form.
+    pub address: BoundAddr,
+    /// `ready`, `full`, `limited` or `closed`.
+    pub state: &'static str,
+    /// Connections it has accepted.
+    pub accepted: u64,
+}
+
+/// Where a listener listens, the real port included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BoundAddr {
+    /// A TCP address.
+    Tcp(std::net::SocketAddr),
+    /// A Unix socket's path; `None` for a socket without a name.
+    Unix(Option<PathBuf>),
+}
+
+impl fmt::Display for BoundAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Unix(Some(path)) => write!(f, "unix://{}", path.display()),
+            Self::Unix(None) => f.write_str("unix://(unnamed)"),
+        }
+    }
+}
+
+/// A live connection, as a list shows it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// Its name.
+    pub id: ConnectionId,
+    /// Its other end.
+    pub peer: Peer,
+    /// Which listener accepted it, by its place in the configuration.
+    pub listener: usize,
+    /// The consumer it is bound to.
+    pub consumer: usize,
+    /// `open`, `paused`, `draining` or `closed`.
+    pub state: &'static str,
+    /// Why it is paused; empty unless it is.
+    pub causes: Vec<PauseCause>,
+    /// Why it is closing, if it is.
+    pub closing: Option<CloseReason>,
+    /// For how long it has been in this state.
+    pub state_for: Duration,
+    /// For how long it has been connected.
+    pub age: Duration,
+    /// For how long nothing has been read from it.
+    pub quiet_for: Duration,
+    /// When its FIN was noticed.
+    pub fin_at: Option<SystemTime>,
+    /// When its RST was noticed.
+    pub reset_at: Option<SystemTime>,
+    /// Its ledger.
+    pub books: Books,
+    /// Bytes that the kernel holds for it, unread.
+    pub unread: u64,
+    /// How long it has been paused in all, by cause.
+    pub paused: Vec<(PauseCause, Pauses)>,
+}
+
+/// A connection that has ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClosedInfo {
+    /// Its name.
+    pub id: ConnectionId,
+    /// Its other end.
+    pub peer: Peer,
+    /// Which listener had accepted it.
+    pub listener: usize,
+    /// The consumer it was bound to.
+    pub consumer: usize,
+    /// Why it ended.
+    pub reason: CloseReason,
+    /// When it ended.
+    pub at: SystemTime,
+    /// How long it had lived.
+    pub age: Duration,
+    /// Its ledger.
+    pub books: Books,
+    /// Bytes that the kernel still held for it.
+    pub unread: u64,
+    /// How long it had been paused in all, by cause.
+    pub paused: Vec<(PauseCause, Pauses)>,
+}
+
+/// Promise 1: the most memory that a configuration can take, as a sum with its terms.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MemoryBound {
+    /// Name and bytes of each term in this process.
+    pub user: Vec<(String, u64)>,
+    /// Name and bytes of each term in the kernel.
+    pub kernel: Vec<(String, u64)>,
+}
+
+impl MemoryBound {
+    /// Bytes in this process.
+    pub fn user_bytes(&self) -> u64 {
+        self.user.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Bytes in the kernel's socket buffers.
+    pub fn kernel_bytes(&self) -> u64 {
+        self.kernel.iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+/// Bytes for people: exact below 1 KiB, else with one decimal of the largest fitting unit.
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        let mut unit = 0;
+        let mut value = self.0 as f64 / 1024.0;
+        while value >= 1024.0 && unit + 1 < UNITS.len() {
+            value /= 1024.0;
+            unit += 1;
+        }
+        let text = format!("{value:.1}");
+        write!(
+            f,
+            "{} {}",
+            text.strip_suffix(".0").unwrap_or(&text),
+            UNITS[unit]
+        )
+    }
+}
+
+impl fmt::Display for MemoryBound {
+    /// Two lines: this process, and the kernel's socket buffers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sum = |terms: &[(String, u64)]| {
+            let terms: Vec<_> = terms
+                .iter()
+                .map(|(name, bytes)| format!("{name} {}", Bytes(*bytes)))
+                .collect();
+            terms.join(" + ")
+        };
+        writeln!(
+            f,
+            "memory at most {} = {}",
+            Bytes(self.user_bytes()),
+            sum(&self.user)
+        )?;
+        write!(
+            f,
+            "in the kernel at most {} = {}",
+            Bytes(self.kernel_bytes()),
+            sum(&self.kernel)
+        )
+    }
+}
