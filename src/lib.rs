@@ -12,7 +12,7 @@ pub use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseRea
 pub use crate::config::{
     Config, Deadlines, Keepalive, Listen, ListenAddr, OnConsumerGone, OnOversize, Route,
 };
-pub use crate::frame::{Framer, Framing, Scan};
+pub use crate::frame::{Framer, Framing, MessageIter, ParseFramingError, Scan, framer_contract};
 pub use crate::peer::{ConnectionId, Peer};
 pub use crate::status::{
     BoundAddr, ByteCounts, ClosedInfo, ConnectionCounts, ConnectionInfo, ListenerStatus,

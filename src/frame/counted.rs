@@ -1,0 +1,195 @@
+//! Messages that begin with their size. Hops from prefix to prefix.
+
+use super::cut::Cuts;
+use super::{Limits, OversizePolicy, Partial};
+use crate::close::DiscardReason;
+
+/// Digits of the largest count that RFC 6587's octet counting can carry here, u32's largest.
+pub(super) const OCTET_DIGITS: usize = 10;
+
+/// Bytes of the longest prefix: ten digits and a space.
+const LONGEST_PREFIX: usize = OCTET_DIGITS + 1;
+
+/// What a message's first bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Prefix {
+    /// Not enough of them.
+    Short,
+    /// No legal count, whatever follows.
+    Invalid,
+    /// After `len` bytes of prefix come `size` of message.
+    Is { len: usize, size: u32 },
+}
+
+/// `MSG-LEN SP`, where `MSG-LEN = NONZERO-DIGIT *DIGIT` (RFC 6587, 3.4.1).
+pub(super) fn octet(bytes: &[u8]) -> Prefix {
+    let mut size = 0_u64;
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b' ' if at > 0 => {
+                return u32::try_from(size)
+                    .map_or(Prefix::Invalid, |size| Prefix::Is { len: at + 1, size });
+            }
+            b'1'..=b'9' => {}
+            b'0' if at > 0 => {}
+            _ => return Prefix::Invalid,
+        }
+        if at == OCTET_DIGITS {
+            return Prefix::Invalid;
+        }
+        size = size * 10 + u64::from(byte - b'0');
+        // No need to wait for the space: more digits make it no smaller.
+        if size > u64::from(u32::MAX) {
+            return Prefix::Invalid;
+        }
+    }
+    Prefix::Short
+}
+
+/// A big-endian u16.
+pub(super) fn u16(bytes: &[u8]) -> Prefix {
+    bytes
+        .first_chunk()
+        .map_or(Prefix::Short, |count| Prefix::Is {
+            len: 2,
+            size: u16::from_be_bytes(*count).into(),
+        })
+}
+
+/// A big-endian u32.
+pub(super) fn u32(bytes: &[u8]) -> Prefix {
+    bytes
+        .first_chunk()
+        .map_or(Prefix::Short, |count| Prefix::Is {
+            len: 4,
+            size: u32::from_be_bytes(*count),
+        })
+}
+
+/// LEB128, at most five bytes. Zeros at its end are legal, as protobuf's own readers take them.
+pub(super) fn varint(bytes: &[u8]) -> Prefix {
+    let mut size = 0_u32;
+    for (at, byte) in bytes.iter().enumerate() {
+        // The fifth byte has u32's upper four bits, and none may follow it.
+        if at == 4 && *byte > 0x0f {
+            return Prefix::Invalid;
+        }
+        size |= u32::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Prefix::Is { len: at + 1, size };
+        }
+    }
+    Prefix::Short
+}
+
+pub(super) fn cut(
+    prefix: impl Fn(&[u8]) -> Prefix,
+    limits: &Limits,
+    partial: &mut Partial,
+    staged: &[u8],
+    fresh: &[u8],
+    mut cuts: Cuts<'_>,
+) -> usize {
+    let seen = staged.len();
+    let end = seen + fresh.len();
+    let mut examined = 0;
+    let mut start = 0;
+    match *partial {
+        Partial::SkipCount(left) => start = cuts.skip(partial, left as usize, end, 0),
+        // A peer that sends byte by byte costs nothing here until its message is whole.
+        Partial::Message { need } if end < need as usize => {
+            cuts.rest(partial, 0, end, need as usize);
+            return 0;
+        }
+        _ => {}
+    }
+    if partial.is_skipping() {
+        return 0;
+    }
+    let mut whole = start;
+    // Bytes that the message at `start` needs; 0: its prefix does not say yet.
+    let mut need = 0;
+    while start < end {
+        let mut joined = [0; LONGEST_PREFIX];
+        let (len, size) = match prefix(head(staged, fresh, start, &mut joined)) {
+            Prefix::Is { len, size } => (len, size as usize),
+            Prefix::Short => {
+                examined += end - start;
+                break;
+            }
+            Prefix::Invalid => {
+                cuts.messages(whole, start);
+                cuts.close(partial, end - start, DiscardReason::Protocol);
+                return examined + LONGEST_PREFIX.min(end - start);
+            }
+        };
+        examined += len;
+        let present = end - start - len;
+        if size <= limits.max {
+            if size <= present {
+                start += len + size;
+                continue;
+            }
+            need = len + size;
+            break;
+        }
+
+        match limits.oversize {
+            OversizePolicy::Truncate if present < limits.max => {
+                need = len + limits.max;
+                break;
+            }
+            OversizePolicy::Truncate => {
+                cuts.messages(whole, start);
+                cuts.discard(len, 1, DiscardReason::Oversize);
+                let body = start + len;
+                start = body + limits.max;
+                cuts.truncated(body, start);
+                start += cuts.skip(partial, size - limits.max, end - start, 0);
+            }
+            OversizePolicy::Discard => {
+                cuts.messages(whole, start);
+                cuts.discard(len, 1, DiscardReason::Oversize);
+                start += len;
+                start += cuts.skip(partial, size, present, 0);
+            }
+            OversizePolicy::Close => {
+                cuts.messages(whole, start);
+                cuts.close(partial, end - start, DiscardReason::Oversize);
+                return examined;
+            }
+        }
+        if partial.is_skipping() {
+            return examined;
+        }
+        whole = start;
+    }
+    cuts.messages(whole, start);
+    cuts.rest(partial, start, end, need);
+    examined
+}
+
+/// The bytes from `start` on, at least as many as the longest prefix has if they are there. Only the
+/// first message of a read can have its prefix in both parts.
+fn head<'a>(
+    staged: &[u8],
+    fresh: &'a [u8],
+    start: usize,
+    joined: &'a mut [u8; LONGEST_PREFIX],
+) -> &'a [u8] {
+    let Some(before) = staged.get(start..).filter(|before| !before.is_empty()) else {
+        return &fresh[start - staged.len()..];
+    };
+    let old = before.len().min(LONGEST_PREFIX);
+    let new = fresh.len().min(LONGEST_PREFIX - old);
+    joined[..old].copy_from_slice(&before[..old]);
+    joined[old..old + new].copy_from_slice(&fresh[..new]);
+    &joined[..old + new]
+}
+
+pub(super) fn split(prefix: impl Fn(&[u8]) -> Prefix, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let Prefix::Is { len, size } = prefix(bytes) else {
+        return None;
+    };
+    bytes[len..].split_at_checked(size as usize)
+}

@@ -1,0 +1,89 @@
+//! Messages that end with one byte.
+//!
+//! Hops backwards: the last delimiter within `max + 1` bytes of the last boundary ends a run of
+//! messages of which none can be too large, however many they are. None there, with as many bytes
+//! present, is a message that is too large, exactly. Every byte is looked at once at most.
+
+use memchr::{memchr, memrchr};
+
+use super::cut::Cuts;
+use super::{Limits, OversizePolicy, Partial};
+use crate::close::DiscardReason;
+
+pub(super) fn cut(
+    delimiter: u8,
+    limits: &Limits,
+    partial: &mut Partial,
+    staged: &[u8],
+    fresh: &[u8],
+    mut cuts: Cuts<'_>,
+) -> usize {
+    let seen = staged.len();
+    let end = seen + fresh.len();
+    let mut examined = 0;
+    // Where the message begins that has not ended yet.
+    let mut start = 0;
+    // Between `start` and here is no delimiter.
+    let mut known = seen;
+    if partial.is_skipping() {
+        let Some(at) = memchr(delimiter, fresh) else {
+            cuts.discard(fresh.len(), 0, DiscardReason::Oversize);
+            return fresh.len();
+        };
+        examined = at + 1;
+        start = examined;
+        known = start;
+        cuts.discard(examined, 0, DiscardReason::Oversize);
+    }
+    let mut whole = start;
+    loop {
+        let reach = end.min(start.saturating_add(limits.max).saturating_add(1));
+        if known < reach {
+            if let Some(at) = memrchr(delimiter, &fresh[known - seen..reach - seen]) {
+                start = known + at + 1;
+                examined += reach - start + 1;
+                known = reach;
+                if reach < end {
+                    continue;
+                }
+                break;
+            }
+            examined += reach - known;
+            known = reach;
+        }
+        if reach - start <= limits.max {
+            break;
+        }
+
+        cuts.messages(whole, start);
+        let kept = match limits.oversize {
+            OversizePolicy::Truncate => limits.max,
+            OversizePolicy::Discard => 0,
+            OversizePolicy::Close => {
+                cuts.close(partial, end - start, DiscardReason::Oversize);
+                return examined;
+            }
+        };
+        cuts.truncated(start, start + kept);
+        let Some(at) = memchr(delimiter, &fresh[known - seen..]) else {
+            cuts.discard(end - start - kept, 1, DiscardReason::Oversize);
+            *partial = Partial::SkipTo {
+                tail: [0; 6],
+                len: 0,
+            };
+            return examined + (end - known);
+        };
+        examined += at + 1;
+        let next = known + at + 1;
+        cuts.discard(next - start - kept, 1, DiscardReason::Oversize);
+        (start, whole, known) = (next, next, next);
+    }
+    cuts.messages(whole, start);
+    cuts.rest(partial, start, end, 0);
+    examined
+}
+
+pub(super) fn split(delimiter: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = memchr(delimiter, bytes)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}

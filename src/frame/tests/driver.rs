@@ -1,0 +1,105 @@
+//! A connection as the reactor drives it, with every rule of the cuts asserted.
+
+use crate::close::CloseReason;
+use crate::frame::{Cut, Framing, Limits, MessageIter, OversizePolicy, Partial, cut};
+
+/// What became of the bytes of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// In order; true: truncated.
+    pub(super) delivered: Vec<(bool, Vec<u8>)>,
+    pub(super) discarded_bytes: usize,
+    pub(super) discarded_messages: u64,
+    pub(super) close: Option<CloseReason>,
+}
+
+pub(super) struct Connection {
+    framing: Framing,
+    limits: Limits,
+    cuts: Vec<Cut>,
+    pub(super) partial: Partial,
+    pub(super) staged: Vec<u8>,
+    pub(super) outcome: Outcome,
+}
+
+impl Connection {
+    pub(super) fn new(framing: Framing, limits: Limits) -> Self {
+        Self {
+            framing,
+            limits,
+            cuts: Vec::new(),
+            partial: Partial::default(),
+            staged: Vec::new(),
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Returns the bytes examined.
+    pub(super) fn receive(&mut self, fresh: &[u8]) -> usize {
+        if self.outcome.close.is_some() {
+            self.outcome.discarded_bytes += fresh.len();
+            return 0;
+        }
+        let examined = cut(
+            &self.framing,
+            &self.limits,
+            &mut self.partial,
+            &self.staged,
+            fresh,
+            &mut self.cuts,
+        );
+        let bytes = [&self.staged, fresh].concat();
+        self.staged.clear();
+        // Every byte is in one cut, and the cuts are in order.
+        let mut at = 0;
+        for (place, cut) in self.cuts.clone().iter().enumerate() {
+            let is_last = place + 1 == self.cuts.len();
+            match *cut {
+                Cut::Messages { start, end } => {
+                    assert!(start == at && start < end, "{:?}", self.cuts);
+                    self.take_apart(&bytes[start..end]);
+                    at = end;
+                }
+                Cut::Truncated { start, end } => {
+                    assert_eq!(start, at, "{:?}", self.cuts);
+                    assert_eq!(end - start, self.limits.max, "{:?}", self.cuts);
+                    assert_eq!(self.limits.oversize, OversizePolicy::Truncate);
+                    let message = bytes[start..end].to_vec();
+                    self.outcome.delivered.push((true, message));
+                    at = end;
+                }
+                Cut::Discard {
+                    bytes, messages, ..
+                } => {
+                    assert!(bytes > 0, "{:?}", self.cuts);
+                    self.outcome.discarded_bytes += bytes;
+                    self.outcome.discarded_messages += messages;
+                    at += bytes;
+                }
+                Cut::Rest { start } => {
+                    assert!(is_last && start == at && start < bytes.len());
+                    self.staged = bytes[start..].to_vec();
+                    at = bytes.len();
+                }
+                Cut::Close { reason } => {
+                    assert!(is_last && at == bytes.len(), "{:?}", self.cuts);
+                    assert_eq!(self.partial, Partial::Between);
+                    self.outcome.close = Some(reason);
+                }
+            }
+        }
+        assert_eq!(at, bytes.len(), "{:?}", self.cuts);
+        assert_eq!(self.partial.is_message(), !self.staged.is_empty());
+        examined
+    }
+
+    fn take_apart(&mut self, raw: &[u8]) {
+        let before = self.outcome.delivered.len();
+        for message in MessageIter::new(&self.framing, raw) {
+            assert!(message.len() <= self.limits.max);
+            self.outcome.delivered.push((false, message.to_vec()));
+        }
+        let messages = self.outcome.delivered.len() - before;
+        assert_eq!(MessageIter::new(&self.framing, raw).count(), messages);
+    }
+}
