@@ -1,0 +1,247 @@
+//! From one reactor to one consumer: records in a ring of bytes.
+//!
+//! In: claims of contiguous room, committed. Out: contiguous runs of whole records, released.
+//! Never here: a socket, a clock, a wait; the only `unsafe` of the crate is here.
+//!
+//! Positions count every byte that was ever written, headers and padding included, and never wrap:
+//! `released <= position <= released + capacity`. Beside them, payload counts the peers' bytes alone:
+//! `published = delivered + abandoned + what is in the ring`.
+
+#![allow(unsafe_code)]
+
+use std::fmt;
+
+use ringbuf::storage::Heap;
+use ringbuf::traits::Split as _;
+use ringbuf::{HeapCons, SharedRb};
+
+use self::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, Mutex, Ordering};
+
+mod consumer;
+mod producer;
+pub(crate) mod record;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod wake;
+
+pub(crate) use self::consumer::RingConsumer;
+pub(crate) use self::producer::Producer;
+pub(crate) use self::wake::Parked;
+pub use self::wake::Wake;
+
+/// Why no more records will come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum End {
+    /// All that was accepted has been read and published.
+    Drained = 1,
+    /// Stopped; what is still in the ring is not to be delivered.
+    Stopped = 2,
+    /// The producer was dropped without a word: its thread panicked or failed.
+    ReactorGone = 3,
+}
+
+impl End {
+    fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => None,
+            1 => Some(Self::Drained),
+            2 => Some(Self::Stopped),
+            _ => Some(Self::ReactorGone),
+        }
+    }
+}
+
+/// A cache line pair of its own, so that the two ends do not slow each other down by writing.
+#[repr(align(128))]
+struct Lane<T>(T);
+
+/// What the producer writes and others read.
+#[derive(Default)]
+struct ProducerLane {
+    position: AtomicU64,
+    published: AtomicU64,
+    /// The released position at which the consumer wakes the reactor; 0: it need not.
+    wake_at: AtomicU64,
+    end: AtomicU8,
+}
+
+/// What the consumer writes and others read.
+#[derive(Default)]
+struct ConsumerLane {
+    released: AtomicU64,
+    delivered: AtomicU64,
+    /// Written by whoever finds what is lost: the consumer at a stop, else the reactor.
+    abandoned: AtomicU64,
+    unwalked: AtomicBool,
+    gone: AtomicBool,
+}
+
+/// The reading end without its owner.
+struct Estate {
+    cons: HeapCons<u8>,
+    released: u64,
+    taken: usize,
+}
+
+/// Where the reading end waits for the reactor when its consumer was dropped.
+#[derive(Default)]
+struct Handover {
+    estate: Option<Estate>,
+    /// Nobody will come for it: a consumer that is dropped from now on does its own books.
+    no_heir: bool,
+}
+
+struct Shared {
+    producer: Lane<ProducerLane>,
+    consumer: Lane<ConsumerLane>,
+    capacity: usize,
+    /// Locked once at the end of each side's life, for a move: no turn waits for it.
+    handover: Mutex<Handover>,
+    /// Ends the reactor's wait.
+    wake: Arc<dyn Wake>,
+    /// Where the consumer sleeps.
+    parked: Arc<Parked>,
+}
+
+impl Shared {
+    fn published(&self) -> u64 {
+        // Relaxed, here and for the other counters: each has one writer at a time, and whoever reads
+        // it from elsewhere wants a recent number and orders nothing by it.
+        self.producer.0.published.load(Ordering::Relaxed)
+    }
+
+    fn delivered(&self) -> u64 {
+        self.consumer.0.delivered.load(Ordering::Relaxed)
+    }
+
+    fn abandoned(&self) -> u64 {
+        self.consumer.0.abandoned.load(Ordering::Relaxed)
+    }
+
+    fn abandon(&self, payload: u64) {
+        // A locked addition: a consumer at a stop and a reactor at its deadline may meet.
+        self.consumer
+            .0
+            .abandoned
+            .fetch_add(payload, Ordering::Relaxed);
+    }
+
+    /// Books everything that was not delivered as abandoned, unless that was done already.
+    fn abandon_unwalked(&self) -> u64 {
+        // AcqRel: of two that come for it, one does it.
+        if self.consumer.0.unwalked.swap(true, Ordering::AcqRel) {
+            return 0;
+        }
+        let lost = self
+            .published()
+            .saturating_sub(self.delivered() + self.abandoned());
+        self.abandon(lost);
+        lost
+    }
+}
+
+/// Adds to a counter that only the caller writes: a load and a store, not a locked addition.
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+}
+
+/// A ring of `capacity` bytes, a power of two of at least 64. `wake` ends the reactor's wait, `parked`
+/// is where the consumer sleeps.
+///
+/// The memory is asked for at once, as zeros, and the system backs it page by page as it is touched.
+pub(crate) fn ring(
+    capacity: usize,
+    wake: Arc<dyn Wake>,
+    parked: Arc<Parked>,
+) -> (Producer, RingConsumer) {
+    assert!(
+        capacity.is_power_of_two() && capacity >= 64,
+        "a ring of {capacity} bytes"
+    );
+    let zeros = Box::into_raw(vec![0u8; capacity].into_boxed_slice());
+    // SAFETY: the pointer comes from `Box::into_raw` just now and is owned by nobody else;
+    // `MaybeUninit<u8>` has the layout of `u8`, so the slice, its length and its allocation are the
+    // same. `vec![0; n]` asks the allocator for zeroed memory (calloc), which touches no page.
+    let storage = unsafe { Box::from_raw(zeros as *mut [std::mem::MaybeUninit<u8>]) };
+    // SAFETY: nothing is between read index 0 and write index 0. That the items outside are
+    // initialised breaks nothing: `u8` needs no drop. Our own promise is the other way round, and
+    // `Claim::bytes` rests on it: all bytes of the storage are initialised now, and nothing ever
+    // makes a `u8` slot of ringbuf 0.6 uninitialised again. (`Heap` from a boxed slice, not from a
+    // `Vec`, whose spare capacity would become part of the ring, and was never written.)
+    let rb = unsafe { SharedRb::from_raw_parts(Heap::from(storage), 0, 0) };
+    let (prod, cons) = rb.split();
+    let shared = Arc::new(Shared {
+        producer: Lane(ProducerLane::default()),
+        consumer: Lane(ConsumerLane::default()),
+        capacity,
+        handover: Mutex::default(),
+        wake,
+        parked,
+    });
+    let consumer = RingConsumer::new(cons, Arc::clone(&shared));
+    (Producer::new(prod, shared), consumer)
+}
+
+/// A ring's counters, for anybody, at any time. Each is recent; together they are no moment.
+#[derive(Clone)]
+pub(crate) struct RingObserver(Arc<Shared>);
+
+impl RingObserver {
+    /// Bytes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.capacity
+    }
+
+    /// Bytes ever written, headers and padding included.
+    pub(crate) fn position(&self) -> u64 {
+        self.0.producer.0.position.load(Ordering::Relaxed)
+    }
+
+    /// Bytes ever released, headers and padding included.
+    pub(crate) fn released(&self) -> u64 {
+        self.0.consumer.0.released.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in the ring, clamped: the two positions are read one after the other.
+    pub(crate) fn occupied(&self) -> u64 {
+        let released = self.released();
+        self.position()
+            .saturating_sub(released)
+            .min(self.0.capacity as u64)
+    }
+
+    /// Bytes of peers ever published.
+    pub(crate) fn published(&self) -> u64 {
+        self.0.published()
+    }
+
+    /// Bytes of peers ever released.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.0.delivered()
+    }
+
+    /// Bytes of peers that will never be released.
+    pub(crate) fn abandoned(&self) -> u64 {
+        self.0.abandoned()
+    }
+
+    /// Was `abandoned` found by what was missing, not by a walk over the records?
+    pub(crate) fn is_unwalked(&self) -> bool {
+        self.0.consumer.0.unwalked.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for RingObserver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("capacity", &self.capacity())
+            .field("position", &self.position())
+            .field("released", &self.released())
+            .field("published", &self.published())
+            .field("delivered", &self.delivered())
+            .field("abandoned", &self.abandoned())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,336 @@
+//! The ring against brute force, a model, and itself on two threads.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use proptest::prelude::*;
+
+use super::record::{self, HEADER, Header, Kind, Walk};
+use super::{End, Parked, Producer, RingConsumer, Wake, ring};
+
+#[derive(Default)]
+struct Counts(AtomicUsize);
+
+impl Wake for Counts {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn new(capacity: usize) -> (Producer, RingConsumer, Arc<Counts>) {
+    let counts = Arc::new(Counts::default());
+    let (producer, consumer) = ring(capacity, counts.clone(), Arc::new(Parked::new()));
+    (producer, consumer, counts)
+}
+
+fn publish(producer: &mut Producer, payload: usize) -> bool {
+    let len = record::record_len(payload);
+    let Some(mut claim) = producer.claim(len, len) else {
+        return false;
+    };
+    record::write_header(claim.bytes(), Header::data(7, 0, payload));
+    claim.commit(len, payload as u64);
+    true
+}
+
+/// Releases everything that is contiguous.
+fn release_run(consumer: &mut RingConsumer) {
+    let run = consumer.readable();
+    let position = consumer.released() + run.len() as u64;
+    let payload = Walk::new(run)
+        .filter(|(_, header, _)| header.kind == Kind::Data)
+        .map(|(_, header, _)| u64::from(header.len))
+        .sum();
+    consumer.release(position, 0, payload);
+}
+
+/// A ring whose write position is `at` of its capacity, with `occupied` bytes in it.
+fn standing(capacity: usize, at: usize, occupied: usize) -> Option<(Producer, RingConsumer)> {
+    let (mut producer, mut consumer, _) = new(capacity);
+    let target = (capacity + at) as u64;
+    while producer.position() < target {
+        if !publish(&mut producer, 0) {
+            return None;
+        }
+        if producer.position() <= target - occupied as u64 {
+            release_run(&mut consumer);
+        }
+    }
+    Some((producer, consumer))
+}
+
+#[test]
+fn below_the_low_mark_any_legal_claim_fits_wherever_the_wrap_stands() {
+    let capacity = 256;
+    let mut tried = 0;
+    for low in (0..capacity).step_by(HEADER) {
+        let most = ((capacity - low) / 2) & !(HEADER - 1);
+        for at in (0..capacity).step_by(HEADER) {
+            for occupied in (0..=low).step_by(HEADER) {
+                for min in (HEADER..=most).step_by(HEADER) {
+                    let (mut producer, _consumer) = standing(capacity, at, occupied).unwrap();
+                    assert_eq!(producer.occupied(), occupied);
+                    let claim = producer.claim(min, min);
+                    assert!(
+                        claim.is_some(),
+                        "low {low} at {at} occupied {occupied} min {min}"
+                    );
+                    tried += 1;
+                }
+            }
+        }
+    }
+    assert!(tried > 1000);
+}
+
+#[test]
+fn a_claim_is_as_long_as_it_says_and_is_read_back_contiguous() {
+    let capacity = 256;
+    for at in (0..capacity).step_by(HEADER) {
+        for occupied in (0..=capacity).step_by(HEADER) {
+            for min in (HEADER..=capacity).step_by(HEADER) {
+                for want in [min, min + 32, capacity] {
+                    let (mut producer, mut consumer) = standing(capacity, at, occupied).unwrap();
+                    let before = producer.position();
+                    let Some(mut claim) = producer.claim(min, want) else {
+                        continue;
+                    };
+                    let len = claim.len();
+                    assert!(len >= min && len <= want.max(min) && len % HEADER == 0);
+                    assert_eq!(claim.bytes().len(), len);
+                    record::write_header(claim.bytes(), Header::data(9, 0, len - HEADER));
+                    claim.bytes()[HEADER..].fill(0xa5);
+                    claim.commit(len, (len - HEADER) as u64);
+                    let padding = producer.position() - before - len as u64;
+                    assert!(padding == 0 || before + padding == 2 * capacity as u64);
+                    let mut last = None;
+                    while !consumer.is_empty() {
+                        for (_, header, payload) in Walk::new(consumer.readable()) {
+                            last = Some((header.id, payload.iter().all(|b| *b == 0xa5)));
+                        }
+                        release_run(&mut consumer);
+                    }
+                    assert_eq!(last, Some((9, true)));
+                    assert_eq!(producer.occupied(), 0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_small_rest_before_the_wrap_becomes_padding_and_a_large_one_does_not() {
+    // 16 before the wrap, 240 behind it: less than a quarter.
+    let (mut producer, _consumer) = standing(256, 240, 0).unwrap();
+    let mut claim = producer.claim(16, 64).unwrap();
+    assert_eq!(claim.len(), 64);
+    record::write_header(claim.bytes(), Header::data(1, 0, 0));
+    claim.commit(16, 0);
+    assert_eq!(producer.position(), 256 + 240 + 16 + 16);
+    // 64 before, 192 behind: a smaller read is better than 64 bytes lost.
+    let (mut producer, _consumer) = standing(256, 192, 0).unwrap();
+    assert_eq!(producer.claim(16, 128).unwrap().len(), 64);
+}
+
+#[test]
+fn an_aborted_claim_leaves_nothing_not_even_padding() {
+    let (mut producer, consumer) = standing(256, 240, 0).unwrap();
+    let before = producer.position();
+    drop(producer.claim(64, 64).unwrap());
+    producer.claim(64, 64).unwrap().commit(0, 0);
+    assert_eq!(producer.position(), before);
+    assert!(consumer.is_empty());
+}
+
+#[test]
+#[should_panic(expected = "48 bytes committed of 32")]
+fn more_than_was_claimed_cannot_be_committed() {
+    let (mut producer, _consumer, _) = new(64);
+    producer.claim(32, 32).unwrap().commit(48, 0);
+}
+
+#[test]
+#[should_panic(expected = "no whole records")]
+fn a_part_of_a_record_cannot_be_committed() {
+    let (mut producer, _consumer, _) = new(64);
+    producer.claim(32, 32).unwrap().commit(17, 1);
+}
+
+#[test]
+fn a_reactor_is_woken_once_and_only_at_its_mark() {
+    let (mut producer, mut consumer, counts) = new(64);
+    for _ in 0..4 {
+        assert!(publish(&mut producer, 0));
+    }
+    assert!(!publish(&mut producer, 0), "it is full");
+    assert!(!producer.wait_for(32));
+    let woken = || counts.0.load(Ordering::Relaxed);
+    consumer.release(16, 0, 0);
+    assert_eq!(woken(), 0);
+    consumer.release(32, 0, 0);
+    assert_eq!(woken(), 1);
+    consumer.release(48, 0, 0);
+    assert_eq!(woken(), 1);
+    assert!(producer.wait_for(48), "it has been released already");
+    consumer.release(64, 0, 0);
+    assert_eq!(woken(), 1);
+}
+
+fn balances(seen: &super::RingObserver) -> bool {
+    seen.published() == seen.delivered() + seen.abandoned()
+}
+
+#[test]
+fn a_dropped_consumer_leaves_its_estate_and_the_books_balance() {
+    let (mut producer, mut consumer, counts) = new(256);
+    let seen = producer.observer();
+    publish(&mut producer, 10);
+    publish(&mut producer, 20);
+    // The first record, and 5 bytes of the second.
+    consumer.release(32, 5, 15);
+    assert!(producer.take_estate().is_none());
+    drop(consumer);
+    assert_eq!(counts.0.load(Ordering::Relaxed), 1);
+    assert!(producer.is_consumer_gone());
+    let mut estate = producer.take_estate().unwrap();
+    assert!(producer.take_estate().is_none());
+    assert_eq!(estate.abandon_rest(), 15);
+    assert_eq!(estate.abandon_rest(), 0);
+    publish(&mut producer, 3);
+    drop(estate);
+    assert_eq!((seen.delivered(), seen.abandoned()), (15, 18));
+    assert!(balances(&seen) && !seen.is_unwalked());
+}
+
+#[test]
+fn whoever_is_dropped_last_does_the_books() {
+    for consumer_first in [true, false] {
+        let (mut producer, consumer, _) = new(256);
+        let seen = producer.observer();
+        publish(&mut producer, 10);
+        if consumer_first {
+            drop(consumer);
+            drop(producer);
+        } else {
+            drop(producer);
+            assert_eq!(consumer.end(), Some(End::ReactorGone));
+            assert_eq!(seen.abandoned(), 0, "it can still be read");
+            drop(consumer);
+        }
+        assert!(balances(&seen));
+    }
+}
+
+#[test]
+fn what_a_hung_consumer_holds_is_abandoned_unwalked_and_once() {
+    let (mut producer, consumer, _) = new(256);
+    let seen = producer.observer();
+    publish(&mut producer, 10);
+    assert_eq!(producer.abandon_unreleased(), 10);
+    assert_eq!(producer.abandon_unreleased(), 0);
+    drop(consumer);
+    drop(producer);
+    assert!(balances(&seen) && seen.is_unwalked());
+}
+
+proptest! {
+    #[test]
+    fn a_ring_is_a_queue(ops in proptest::collection::vec((any::<bool>(), 0usize..60), 1..200)) {
+        let (mut producer, mut consumer, _) = new(256);
+        let mut model: VecDeque<(u64, usize)> = VecDeque::new();
+        let mut next = 0u64;
+        for (put, size) in ops {
+            if put {
+                let len = record::record_len(size);
+                if let Some(mut claim) = producer.claim(len, len) {
+                    record::write_header(claim.bytes(), Header::data(next, 0, size));
+                    claim.bytes()[HEADER..HEADER + size].fill(next as u8);
+                    claim.commit(len, size as u64);
+                    model.push_back((next, size));
+                    next += 1;
+                } else {
+                    prop_assert!(producer.occupied() + len > 128, "refused with half of it free");
+                }
+            } else {
+                let first = Walk::new(consumer.readable()).next().map(|(_, header, payload)| {
+                    (header, payload.to_vec())
+                });
+                let Some((header, payload)) = first else {
+                    prop_assert!(model.is_empty());
+                    continue;
+                };
+                let past = consumer.released() + header.record_len() as u64;
+                if header.kind == Kind::Data {
+                    let (id, size) = model.pop_front().unwrap();
+                    prop_assert_eq!((header.id, payload), (id, vec![id as u8; size]));
+                    consumer.release(past, 0, size as u64);
+                } else {
+                    prop_assert_eq!(header.kind, Kind::Padding);
+                    consumer.release(past, 0, 0);
+                }
+            }
+        }
+        prop_assert_eq!(producer.occupied() == 0, consumer.is_empty());
+    }
+}
+
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(&self) {
+        self.0.unpark();
+    }
+}
+
+/// Both sides sleep on the other in a ring that is far too small, and nobody is left asleep.
+#[test]
+fn a_hundred_thousand_records_pass_between_two_sleepers() {
+    const RECORDS: u64 = if cfg!(miri) { 200 } else { 100_000 };
+    let parked = Arc::new(Parked::new());
+    let wake = Arc::new(Unpark(thread::current()));
+    let (mut producer, consumer) = ring(1024, wake, Arc::clone(&parked));
+    let seen = producer.observer();
+    let mut consumer =
+        crate::Consumer::new(0, vec![consumer], Arc::clone(&parked), Arc::new([]), 128, 1);
+    let reader = thread::spawn(move || {
+        let mut records = 0;
+        loop {
+            match consumer.wait() {
+                Ok(batch) => {
+                    records += batch.records().count() as u64;
+                    batch.release();
+                }
+                Err(ended) => return (records, ended),
+            }
+        }
+    });
+    let opened = record::Opened {
+        peer: crate::Peer::Unix { pid: 1, uid: 1 },
+        listener: 0,
+        framing: 0,
+    };
+    let mut claim = producer.claim(64, 64).unwrap();
+    let len = opened.write(7, claim.bytes());
+    claim.commit(len, 0);
+    for turn in 0..RECORDS {
+        while !publish(&mut producer, 30) {
+            super::sync::fence(super::sync::Ordering::SeqCst);
+            parked.notify();
+            let low = producer.position() - 512;
+            while !producer.wait_for(low) {
+                thread::park();
+            }
+        }
+        if turn % 7 == 0 {
+            super::sync::fence(super::sync::Ordering::SeqCst);
+            parked.notify();
+        }
+    }
+    producer.finish(End::Drained);
+    drop(producer);
+    assert_eq!(reader.join().unwrap(), (RECORDS + 1, crate::Ended::Drained));
+    assert_eq!(seen.delivered(), RECORDS * 30);
+    assert!(balances(&seen));
+}
