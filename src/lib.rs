@@ -3,6 +3,7 @@
 mod books;
 mod close;
 mod config;
+mod conn;
 mod consumer;
 mod frame;
 mod peer;

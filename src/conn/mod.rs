@@ -1,0 +1,370 @@
+//! A connection, as a machine without input or output.
+//!
+//! In: events through `handle_*`, each with the tick of the turn. Out: what it wants through
+//! `poll_timeout` and questions. Never here: a socket, a ring, a clock, a policy's decision.
+//!
+//! ```text
+//!             handle_pause(cause)
+//!  Open ────────────────────────────► Paused{since}
+//!   ▲ │                                  │ │
+//!   │ │ handle_close(reason)             │ │ handle_close(reason)
+//!   │ └──────────────┐   ┌───────────────│─┘
+//!   │                ▼   ▼               │
+//!   │          Draining{reason, until}   │
+//!   │                │ handle_end        │
+//!   │                ▼                   │
+//!   │          Closed{reason}            │
+//!   └────────────────────────────────────┘ handle_resume: no cause is left
+//! ```
+//!
+//! Who sets a cause, who clears it, and which clock runs meanwhile:
+//!
+//! | cause    | set by                             | cleared by                      | idle, message | stall | age |
+//! |----------|------------------------------------|---------------------------------|---------------|-------|-----|
+//! | ring     | waiting in the FIFO of a full ring | being served ([`Conn::handle_waited`]) | frozen | runs  | runs |
+//! | staging  | a read that could not be staged    | any release of staging          | run           | -     | runs |
+//! | operator | `Handle::pause`                    | `Handle::resume`, a drain       | frozen        | -     | runs |
+//!
+//! A full ring is a state of the ring, and pauses thousands at once in O(1): so this cause alone is not
+//! in the machine, which only hears how long it waited, when it is served. The stall clock is the
+//! ring's too: its FIFO is in the order of waiting.
+
+#[cfg(test)]
+mod tests;
+
+use crate::books::Books;
+use crate::close::{CloseReason, Farewell, PauseCause};
+use crate::frame::Partial;
+
+/// 8 ms.
+pub(crate) type Tick = u32;
+
+/// The clocks' settings, in ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clocks {
+    pub(crate) idle: Option<Tick>,
+    pub(crate) message: Option<Tick>,
+    pub(crate) age: Option<Tick>,
+    pub(crate) linger: Tick,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Read whenever there is something.
+    Open,
+    /// Not read, for the causes that are set; observed all the same.
+    Paused { since: Tick },
+    /// Going to close; read or not as the reason's [`Farewell`] says.
+    Draining { reason: CloseReason, until: Tick },
+    /// The descriptor is closed. What is staged and `Closed` may still have to be published.
+    Closed { reason: CloseReason },
+}
+
+/// How the peer ended its side, as far as we have noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PeerEnd {
+    Sending,
+    Fin { at: Tick },
+    Reset { at: Tick },
+}
+
+/// What came of a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// None has come.
+    Nothing,
+    /// An eviction is due: see first whether the kernel holds bytes, then say so by
+    /// [`Conn::handle_look`].
+    Look(CloseReason),
+    /// Close, by the reason's farewell.
+    Close(CloseReason),
+    /// The farewell has taken long enough.
+    End(CloseReason),
+}
+
+#[derive(Debug)]
+pub(crate) struct Conn {
+    state: State,
+    peer_end: PeerEnd,
+    partial: Partial,
+    received: u64,
+    published: u64,
+    discarded: u64,
+    staged: u32,
+    opened: Tick,
+    last_read: Tick,
+    message_since: Tick,
+    causes: u8,
+    /// An eviction was put off once, because the kernel held bytes.
+    looked: bool,
+}
+
+fn bit(cause: PauseCause) -> u8 {
+    1 << cause as u8
+}
+
+fn has_come(now: Tick, deadline: Tick) -> bool {
+    now.wrapping_sub(deadline) < 1 << 31
+}
+
+impl Conn {
+    pub(crate) fn new(now: Tick) -> Self {
+        Self {
+            state: State::Open,
+            peer_end: PeerEnd::Sending,
+            partial: Partial::default(),
+            received: 0,
+            published: 0,
+            discarded: 0,
+            staged: 0,
+            opened: now,
+            last_read: now,
+            message_since: now,
+            causes: 0,
+            looked: false,
+        }
+    }
+
+    // What happened.
+
+    /// `n` bytes were read.
+    pub(crate) fn handle_read(&mut self, n: usize, now: Tick) {
+        self.received += n as u64;
+        self.last_read = now;
+        self.looked = false;
+    }
+
+    /// What was read has been cut: so much was published and discarded, so much is staged now.
+    pub(crate) fn handle_cut(&mut self, published: u64, discarded: u64, staged: usize, now: Tick) {
+        self.published += published;
+        self.discarded += discarded;
+        if staged > 0 && (self.staged == 0 || published + discarded > 0) {
+            self.message_since = now;
+        }
+        self.staged = u32::try_from(staged).expect("a part is at most a message, which is a u32");
+    }
+
+    pub(crate) fn handle_pause(&mut self, cause: PauseCause, now: Tick) {
+        match self.state {
+            State::Open => {
+                self.causes = bit(cause);
+                self.state = State::Paused { since: now };
+            }
+            State::Paused { .. } => self.causes |= bit(cause),
+            // Somebody who is leaving is not held up.
+            State::Draining { .. } | State::Closed { .. } => {}
+        }
+    }
+
+    /// Clears a cause. Returns how long the pause was, if it is over.
+    pub(crate) fn handle_resume(&mut self, cause: PauseCause, now: Tick) -> Option<Tick> {
+        let State::Paused { since } = self.state else {
+            return None;
+        };
+        let had = self.causes;
+        self.causes &= !bit(cause);
+        if self.causes != 0 || had == 0 {
+            return None;
+        }
+        self.state = State::Open;
+        let paused = now.wrapping_sub(since);
+        if cause == PauseCause::Operator {
+            self.freeze(paused);
+        }
+        Some(paused)
+    }
+
+    /// It waited `ticks` for room in a full ring: its clocks stood still.
+    pub(crate) fn handle_waited(&mut self, ticks: Tick) {
+        self.freeze(ticks);
+    }
+
+    fn freeze(&mut self, ticks: Tick) {
+        self.last_read = self.last_read.wrapping_add(ticks);
+        self.message_since = self.message_since.wrapping_add(ticks);
+    }
+
+    pub(crate) fn handle_fin(&mut self, now: Tick) {
+        if self.peer_end == PeerEnd::Sending {
+            self.peer_end = PeerEnd::Fin { at: now };
+        }
+    }
+
+    pub(crate) fn handle_reset(&mut self, now: Tick) {
+        if !matches!(self.peer_end, PeerEnd::Reset { .. }) {
+            self.peer_end = PeerEnd::Reset { at: now };
+        }
+    }
+
+    /// Begins to close, unless it has begun: the first reason stands. Returns whether it began now.
+    pub(crate) fn handle_close(&mut self, reason: CloseReason, until: Tick) -> bool {
+        match self.state {
+            State::Open | State::Paused { .. } => {
+                self.causes = 0;
+                self.state = State::Draining { reason, until };
+                true
+            }
+            State::Draining { .. } | State::Closed { .. } => false,
+        }
+    }
+
+    /// The descriptor is closed. A reason that was given before stands, except that the peer's own
+    /// end is what a farewell that delivers waits for.
+    pub(crate) fn handle_end(&mut self, reason: CloseReason) {
+        let reason = match self.state {
+            State::Draining { reason, .. } | State::Closed { reason } => reason,
+            State::Open | State::Paused { .. } => reason,
+        };
+        self.causes = 0;
+        self.state = State::Closed { reason };
+    }
+
+    /// It was due for eviction, and the kernel held bytes for it: it may be read once more.
+    pub(crate) fn handle_look(&mut self) {
+        self.looked = true;
+    }
+
+    /// Which deadline has come? `frozen` is for how long it has been waiting for its ring.
+    pub(crate) fn handle_timeout(&self, clocks: &Clocks, frozen: Tick, now: Tick) -> Expired {
+        if let State::Draining { reason, until } = self.state {
+            return if has_come(now, until) {
+                Expired::End(reason)
+            } else {
+                Expired::Nothing
+            };
+        }
+        if matches!(self.state, State::Closed { .. }) {
+            return Expired::Nothing;
+        }
+        if clocks
+            .age
+            .is_some_and(|age| has_come(now, self.opened.wrapping_add(age)))
+        {
+            return Expired::Close(CloseReason::Age);
+        }
+        let evict = |reason| {
+            if self.looked {
+                Expired::Close(reason)
+            } else {
+                Expired::Look(reason)
+            }
+        };
+        match self.evicted_at(clocks) {
+            Some((at, reason)) if has_come(now, at.wrapping_add(frozen)) => evict(reason),
+            _ => Expired::Nothing,
+        }
+    }
+
+    /// The earlier of idle and message, if they run.
+    fn evicted_at(&self, clocks: &Clocks) -> Option<(Tick, CloseReason)> {
+        if self.causes & bit(PauseCause::Operator) != 0 {
+            return None;
+        }
+        let idle = clocks
+            .idle
+            .map(|t| (self.last_read.wrapping_add(t), CloseReason::Idle));
+        let begun = self.staged > 0 || self.partial.is_skipping();
+        let message = clocks
+            .message
+            .filter(|_| begun)
+            .map(|t| (self.message_since.wrapping_add(t), CloseReason::Message));
+        match (idle, message) {
+            (Some(a), Some(b)) => Some(if has_come(a.0, b.0) { b } else { a }),
+            (a, b) => a.or(b),
+        }
+    }
+
+    // What it wants.
+
+    /// The earliest tick at which [`Conn::handle_timeout`] may have something to say. `waiting`: it
+    /// waits for its ring, and only age runs here.
+    pub(crate) fn poll_timeout(&self, clocks: &Clocks, waiting: bool) -> Option<Tick> {
+        match self.state {
+            State::Draining { until, .. } => Some(until),
+            State::Closed { .. } => None,
+            State::Open | State::Paused { .. } => {
+                let age = clocks.age.map(|age| self.opened.wrapping_add(age));
+                let evicted = if waiting {
+                    None
+                } else {
+                    self.evicted_at(clocks).map(|(at, _)| at)
+                };
+                match (age, evicted) {
+                    (Some(a), Some(b)) => Some(if has_come(a, b) { b } else { a }),
+                    (a, b) => a.or(b),
+                }
+            }
+        }
+    }
+
+    // Questions.
+
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(crate) fn peer_end(&self) -> PeerEnd {
+        self.peer_end
+    }
+
+    pub(crate) fn is_paused_by(&self, cause: PauseCause) -> bool {
+        self.causes & bit(cause) != 0
+    }
+
+    /// May it stand in its ring's FIFO? Whoever reads into the ring, or still has to publish.
+    pub(crate) fn may_be_served(&self) -> bool {
+        match self.state {
+            State::Open | State::Closed { .. } => true,
+            State::Paused { .. } => false,
+            State::Draining { reason, .. } => reason.farewell() == Farewell::Deliver,
+        }
+    }
+
+    pub(crate) fn is_discarding(&self) -> bool {
+        matches!(self.state, State::Draining { reason, .. } if reason.farewell() == Farewell::Discard)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed { .. })
+    }
+
+    pub(crate) fn reason(&self) -> Option<CloseReason> {
+        match self.state {
+            State::Draining { reason, .. } | State::Closed { reason } => Some(reason),
+            State::Open | State::Paused { .. } => None,
+        }
+    }
+
+    pub(crate) fn partial_mut(&mut self) -> &mut Partial {
+        &mut self.partial
+    }
+
+    pub(crate) fn partial(&self) -> Partial {
+        self.partial
+    }
+
+    pub(crate) fn staged(&self) -> usize {
+        self.staged as usize
+    }
+
+    pub(crate) fn opened(&self) -> Tick {
+        self.opened
+    }
+
+    pub(crate) fn last_read(&self) -> Tick {
+        self.last_read
+    }
+
+    pub(crate) fn message_since(&self) -> Tick {
+        self.message_since
+    }
+
+    pub(crate) fn books(&self) -> Books {
+        Books {
+            received: self.received,
+            published: self.published,
+            discarded: self.discarded,
+            staged: u64::from(self.staged),
+        }
+    }
+}

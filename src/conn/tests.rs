@@ -1,0 +1,177 @@
+//! Stories of one connection: given a state, when an event, then the next state.
+
+use super::*;
+
+const CLOCKS: Clocks = Clocks {
+    idle: Some(100),
+    message: Some(10),
+    age: Some(1000),
+    linger: 5,
+};
+
+fn open() -> Conn {
+    Conn::new(0)
+}
+
+fn paused(cause: PauseCause) -> Conn {
+    let mut conn = open();
+    conn.handle_pause(cause, 20);
+    conn
+}
+
+#[test]
+fn an_open_connection_that_is_quiet_is_looked_at_and_then_evicted() {
+    let mut conn = open();
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(100));
+    assert_eq!(conn.handle_timeout(&CLOCKS, 0, 99), Expired::Nothing);
+    assert_eq!(
+        conn.handle_timeout(&CLOCKS, 0, 100),
+        Expired::Look(CloseReason::Idle)
+    );
+    conn.handle_look();
+    assert_eq!(
+        conn.handle_timeout(&CLOCKS, 0, 101),
+        Expired::Close(CloseReason::Idle)
+    );
+}
+
+#[test]
+fn a_byte_found_by_the_look_saves_an_idle_connection() {
+    let mut conn = open();
+    conn.handle_look();
+    conn.handle_read(1, 101);
+    assert_eq!(conn.handle_timeout(&CLOCKS, 0, 102), Expired::Nothing);
+}
+
+#[test]
+fn a_message_begun_and_not_finished_has_a_clock_of_its_own() {
+    let mut conn = open();
+    conn.handle_read(3, 50);
+    conn.handle_cut(0, 0, 3, 50);
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(60));
+    conn.handle_read(1, 59);
+    conn.handle_cut(0, 0, 4, 59);
+    assert_eq!(
+        conn.handle_timeout(&CLOCKS, 0, 60),
+        Expired::Look(CloseReason::Message),
+        "trickling does not help"
+    );
+}
+
+#[test]
+fn the_message_clock_starts_again_with_the_next_message() {
+    let mut conn = open();
+    conn.handle_read(3, 50);
+    conn.handle_cut(0, 0, 3, 50);
+    conn.handle_read(5, 58);
+    conn.handle_cut(6, 0, 2, 58);
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(68));
+    assert!(conn.books().balanced());
+}
+
+#[test]
+fn waiting_for_a_full_ring_freezes_the_peers_clocks() {
+    let mut conn = open();
+    assert_eq!(
+        conn.poll_timeout(&CLOCKS, true),
+        Some(1000),
+        "only age runs"
+    );
+    assert_eq!(conn.handle_timeout(&CLOCKS, 70, 120), Expired::Nothing);
+    conn.handle_waited(70);
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(170));
+}
+
+#[test]
+fn an_operators_pause_freezes_them_too_and_staging_does_not() {
+    let mut conn = paused(PauseCause::Operator);
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(1000));
+    assert_eq!(conn.handle_resume(PauseCause::Operator, 50), Some(30));
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(130));
+
+    let conn = paused(PauseCause::Staging);
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(100));
+}
+
+#[test]
+fn a_pause_ends_when_its_last_cause_does() {
+    let mut conn = paused(PauseCause::Operator);
+    conn.handle_pause(PauseCause::Staging, 21);
+    assert_eq!(conn.handle_resume(PauseCause::Operator, 30), None);
+    assert!(!conn.may_be_served());
+    assert_eq!(conn.handle_resume(PauseCause::Staging, 31), Some(11));
+    assert_eq!(conn.state(), State::Open);
+    assert_eq!(
+        conn.handle_resume(PauseCause::Staging, 32),
+        None,
+        "a second resume is nothing"
+    );
+}
+
+#[test]
+fn the_first_reason_to_close_stands() {
+    let mut conn = open();
+    assert!(conn.handle_close(CloseReason::Age, 30));
+    assert!(!conn.handle_close(CloseReason::Operator, 40));
+    conn.handle_pause(PauseCause::Operator, 25);
+    assert_eq!(
+        conn.state(),
+        State::Draining {
+            reason: CloseReason::Age,
+            until: 30
+        }
+    );
+    assert_eq!(
+        conn.handle_timeout(&CLOCKS, 0, 30),
+        Expired::End(CloseReason::Age)
+    );
+    conn.handle_end(CloseReason::Eof);
+    assert_eq!(conn.reason(), Some(CloseReason::Age));
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), None);
+}
+
+#[test]
+fn a_farewell_delivers_or_discards_by_its_reason() {
+    let leaving = |reason| {
+        let mut conn = open();
+        conn.handle_close(reason, 10);
+        (conn.may_be_served(), conn.is_discarding())
+    };
+    assert_eq!(leaving(CloseReason::Shutdown), (true, false));
+    assert_eq!(leaving(CloseReason::Idle), (false, true));
+}
+
+#[test]
+fn a_reset_is_never_taken_back() {
+    let mut conn = open();
+    conn.handle_fin(1);
+    conn.handle_reset(2);
+    conn.handle_fin(3);
+    assert_eq!(conn.peer_end(), PeerEnd::Reset { at: 2 });
+}
+
+#[test]
+fn age_comes_in_every_state_that_is_not_closing() {
+    for conn in [
+        open(),
+        paused(PauseCause::Operator),
+        paused(PauseCause::Staging),
+    ] {
+        assert_eq!(
+            conn.handle_timeout(&CLOCKS, 5000, 1000),
+            Expired::Close(CloseReason::Age)
+        );
+    }
+}
+
+#[test]
+fn ticks_may_wrap() {
+    let mut conn = Conn::new(u32::MAX - 10);
+    conn.handle_read(1, u32::MAX - 5);
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(94));
+    assert_eq!(conn.handle_timeout(&CLOCKS, 0, u32::MAX), Expired::Nothing);
+    assert_eq!(
+        conn.handle_timeout(&CLOCKS, 0, 94),
+        Expired::Look(CloseReason::Idle)
+    );
+}
