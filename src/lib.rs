@@ -6,6 +6,7 @@ mod config;
 mod conn;
 mod consumer;
 mod frame;
+pub mod net;
 mod peer;
 mod ring;
 mod status;
