@@ -130,8 +130,4 @@ impl<R: Reason> Tally<R> {
             *mine += theirs;
         }
     }
-
-    pub(crate) fn count_one(&mut self, reason: R, n: u64) {
-        self.counts[reason.index()] += n;
-    }
 }

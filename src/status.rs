@@ -31,8 +31,20 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerStatus>,
     /// Turns that took more than 50 ms.
     pub long_turns: u64,
+    /// What the bytes cost us.
+    pub work: Work,
     /// Have the reactors ended?
     pub ended: bool,
+}
+
+/// Work done for the bytes that were received, beside reading them.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Work {
+    /// Bytes that a framing looked at.
+    pub scanned: u64,
+    /// Bytes copied from one of our buffers to another.
+    pub copied: u64,
 }
 
 /// Connections, counted.
@@ -128,6 +140,14 @@ pub struct RingStatus {
     pub blocked_for: Option<Duration>,
     /// How often it was full, and how long in all, the present time included.
     pub blocked: Pauses,
+}
+
+impl RingStatus {
+    /// Bytes of peers that are in the ring still.
+    pub(crate) fn unreleased(&self) -> u64 {
+        self.published
+            .saturating_sub(self.delivered + self.abandoned)
+    }
 }
 
 /// What a listener is doing.

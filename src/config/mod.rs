@@ -3,12 +3,20 @@
 //! In: a [`Config`] of plain values. Out: a [`Checked`] one, the only kind that can bind.
 //! Above all rooms, imported by none of them: each room is handed its own parameters.
 
+mod bind;
+mod check;
+
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::frame::Framing;
+use crate::net::Keepalive;
+use crate::policy::Route;
+
+pub use self::bind::{BindError, Fanin};
+pub use self::check::{Checked, ConfigError, ConfigErrors};
 
 /// All settings. Fill in what matters and take the rest from [`Config::default`]:
 ///
@@ -116,31 +124,6 @@ pub struct Deadlines {
     pub linger: Duration,
 }
 
-/// TCP keepalive: probes after `idle` of silence, every `interval`, given up after `probes`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Keepalive {
-    /// Silence before the first probe; zero: no keepalive at all.
-    pub idle: Duration,
-    /// Time between probes.
-    pub interval: Duration,
-    /// Unanswered probes before the connection is dead.
-    pub probes: u32,
-}
-
-/// Which consumer a new connection is bound to, for its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Route {
-    /// The one with the fewest connections.
-    #[default]
-    LeastLoaded,
-    /// The same for all connections of an address.
-    Source,
-    /// Listener `n` to consumer `n modulo consumers`.
-    Listener,
-}
-
 /// What to do when a consumer is dropped or panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -186,16 +169,6 @@ impl Default for Deadlines {
             stall: Some(Duration::from_secs(300)),
             age: None,
             linger: Duration::from_secs(2),
-        }
-    }
-}
-
-impl Default for Keepalive {
-    fn default() -> Self {
-        Self {
-            idle: Duration::from_secs(60),
-            interval: Duration::from_secs(15),
-            probes: 4,
         }
     }
 }

@@ -1,0 +1,396 @@
+//! What is refused, with the option, the value and the number that would do.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::{Config, Listen, ListenAddr, OnOversize};
+use crate::frame::{Framing, OversizePolicy};
+use crate::peer::{MAX_REACTORS, MAX_SLOTS};
+use crate::reactor::{MARKS, READ_SIZES, claim_len, slot_bytes};
+use crate::status::{Bytes, MemoryBound};
+
+/// The smallest ring that is chosen when none is given.
+const RING_BYTES: usize = 4 << 20;
+/// Consumers and reactors at most: a bit each in a word.
+const MOST_THREADS: usize = 64;
+/// Bytes of a consumer's table of peers, for a connection.
+const PEER_ENTRY: usize = 24;
+/// What a paused connection, or one with a gap, takes in addition.
+const PAUSE_BOX: usize = 128;
+/// Stacks, wheels, event lists, the list of ended connections: for each reactor.
+const REACTOR_BYTES: usize = 1 << 20;
+
+/// One setting that is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// The setting, as [`Config`] names it.
+    pub setting: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What is wrong with it, and what would do.
+    pub reason: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}: {}", self.setting, self.value, self.reason)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Everything that is wrong with a configuration, so that it can be mended at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, error) in self.0.iter().enumerate() {
+            let line_end = if place == 0 { "" } else { "\n" };
+            write!(f, "{line_end}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// A configuration that can be bound. Only [`Config::validate`] makes one.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    pub(super) config: Config,
+    pub(super) ring_bytes: usize,
+    pub(super) low: usize,
+    pub(super) high: usize,
+}
+
+/// `tcp://ADDRESS:PORT` or `unix://PATH`.
+impl FromStr for ListenAddr {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let refuse = |reason: String| ConfigError {
+            setting: "listen",
+            value: text.into(),
+            reason,
+        };
+        if let Some(path) = text.strip_prefix("unix://") {
+            // sun_path has 108 bytes, one of them for the NUL.
+            return match path.len() {
+                0 => Err(refuse("a path must follow unix://".into())),
+                1..108 => Ok(Self::Unix(PathBuf::from(path))),
+                len => Err(refuse(format!(
+                    "the path has {len} bytes, at most 107 are possible"
+                ))),
+            };
+        }
+        let Some(address) = text.strip_prefix("tcp://") else {
+            return Err(refuse("must begin with tcp:// or unix://".into()));
+        };
+        match address.parse::<SocketAddr>() {
+            Ok(address) => Ok(Self::Tcp(address)),
+            Err(_) => Err(refuse(
+                "must be an IP address and a port, like tcp://127.0.0.1:5140 or tcp://[::1]:5140 \
+                 (names are not looked up)"
+                    .into(),
+            )),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        Ok(Self {
+            address: text.parse()?,
+            framing: None,
+        })
+    }
+}
+
+impl Config {
+    /// The defaults, listening at `address`: `tcp://ADDRESS:PORT` or `unix://PATH`.
+    pub fn listen(address: &str) -> Result<Self, ConfigError> {
+        Ok(Self {
+            listeners: vec![address.parse()?],
+            ..Self::default()
+        })
+    }
+
+    /// Checks everything, or says everything that is wrong.
+    pub fn validate(self) -> Result<Checked, ConfigErrors> {
+        let mut errors = Vec::new();
+        let mut refuse = |setting, value: String, reason: String| {
+            errors.push(ConfigError {
+                setting,
+                value,
+                reason,
+            });
+        };
+        if self.listeners.is_empty() || self.listeners.len() > 255 {
+            refuse(
+                "listeners",
+                self.listeners.len().to_string(),
+                "1 to 255 are possible".into(),
+            );
+        }
+        for (setting, value) in [("consumers", self.consumers), ("reactors", self.reactors)] {
+            if !(1..=MOST_THREADS).contains(&value) {
+                refuse(
+                    setting,
+                    value.to_string(),
+                    format!("1 to {MOST_THREADS} are possible"),
+                );
+            }
+        }
+        const { assert!(MOST_THREADS <= MAX_REACTORS) };
+        if !(1..=MAX_SLOTS).contains(&self.max_connections) {
+            let reason = format!("1 to {MAX_SLOTS} are possible");
+            refuse("max_connections", self.max_connections.to_string(), reason);
+        }
+        if !(16..=1 << 30).contains(&self.max_message) {
+            refuse(
+                "max_message",
+                self.max_message.to_string(),
+                "16 B to 1 GiB are possible".into(),
+            );
+        }
+        if self.staging_bytes < self.max_message {
+            let reason = format!(
+                "must hold one largest message, {}",
+                Bytes(self.max_message as u64)
+            );
+            refuse("staging_bytes", self.staging_bytes.to_string(), reason);
+        }
+        if !(1 << 10..=1 << 30).contains(&self.receive_buffer) {
+            let value = self.receive_buffer.to_string();
+            refuse(
+                "receive_buffer",
+                value,
+                "1 KiB to 1 GiB are possible".into(),
+            );
+        }
+        if self.backlog == 0 {
+            refuse("backlog", "0".into(), "must be at least 1".into());
+        }
+        let (ring_bytes, low, high) = self.ring(&mut refuse);
+        if errors.is_empty() {
+            Ok(Checked {
+                config: self,
+                ring_bytes,
+                low,
+                high,
+            })
+        } else {
+            Err(ConfigErrors(errors))
+        }
+    }
+
+    /// The ring's size and marks. Below the low mark any legal claim must fit wherever the wrap stands:
+    /// a claim of at most `(ring - low) / 2` does, which a search over all positions showed.
+    fn ring(&self, refuse: &mut impl FnMut(&'static str, String, String)) -> (usize, usize, usize) {
+        let max = self.max_message.clamp(1, 1 << 30);
+        let claim = claim_len(max + MARKS, READ_SIZES[0], max);
+        let smallest = (4 * claim).next_power_of_two();
+        let ring = self.ring_bytes.unwrap_or(smallest.max(RING_BYTES));
+        if !ring.is_power_of_two() {
+            refuse(
+                "ring_bytes",
+                ring.to_string(),
+                "must be a power of two".into(),
+            );
+            return (RING_BYTES, 0, 0);
+        }
+        let low = self.ring_low_bytes.unwrap_or(ring / 2);
+        let high = self.ring_high_bytes.unwrap_or(ring / 8 * 7);
+        if low >= high || high > ring {
+            let value = format!("{low} and {high}");
+            refuse(
+                "ring_low_bytes, ring_high_bytes",
+                value,
+                format!("low < high <= {ring}, the ring"),
+            );
+        } else if claim > (ring - low) / 2 {
+            let legal = largest_message(ring, low);
+            refuse(
+                "ring_bytes",
+                Bytes(ring as u64).to_string(),
+                format!(
+                    "too small for messages of {max} bytes: the smallest ring for them is {} bytes \
+                     (with its low mark at half), the largest message for this ring is {legal} bytes",
+                    smallest
+                ),
+            );
+        }
+        (ring, low, high)
+    }
+}
+
+/// The largest message whose claim fits, by halving.
+fn largest_message(ring: usize, low: usize) -> usize {
+    let fits =
+        |max: usize| max > 0 && claim_len(max + MARKS, READ_SIZES[0], max) <= (ring - low) / 2;
+    let (mut legal, mut illegal) = (0, ring);
+    while illegal - legal > 1 {
+        let middle = legal + (illegal - legal) / 2;
+        // Tiny messages have large claims too (many may be cut in one read): look from above.
+        if fits(middle) || middle < READ_SIZES[0] {
+            legal = middle
+        } else {
+            illegal = middle
+        }
+    }
+    if fits(legal) { legal } else { 0 }
+}
+
+impl Checked {
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Bytes of each ring.
+    pub fn ring_bytes(&self) -> usize {
+        self.ring_bytes
+    }
+
+    /// The sum of promise 1, with its terms.
+    pub fn memory(&self) -> MemoryBound {
+        let c = &self.config;
+        let term = |name: &str, bytes: usize| (name.to_owned(), bytes as u64);
+        let rings = c.reactors * c.consumers;
+        let connection = slot_bytes() + PAUSE_BOX + PEER_ENTRY;
+        // The oldest holder may go one message beyond the budget, and a part is a power of two.
+        let beyond = c.reactors * (c.max_message + MARKS).next_power_of_two();
+        let scratch = c.max_message + MARKS + READ_SIZES[READ_SIZES.len() - 1];
+        MemoryBound {
+            user: vec![
+                term(
+                    &format!("{rings} rings of {}", Bytes(self.ring_bytes as u64)),
+                    rings * self.ring_bytes,
+                ),
+                // A slab and a table double when they grow: their unused halves count too.
+                term(
+                    &format!("{} connections of {connection} B, twice", c.max_connections),
+                    2 * c.max_connections * connection,
+                ),
+                term("staging", c.staging_bytes + beyond),
+                term(
+                    &format!("{} reactors", c.reactors),
+                    c.reactors * (REACTOR_BYTES + scratch),
+                ),
+                term("the program", 8 << 20),
+            ],
+            kernel: vec![term(
+                &format!(
+                    "({} connections + {} listeners of backlog {}) of 2 receive buffers of {}",
+                    c.max_connections,
+                    c.listeners.len() * c.reactors,
+                    c.backlog,
+                    Bytes(c.receive_buffer as u64)
+                ),
+                (c.max_connections + c.listeners.len() * c.reactors * c.backlog as usize)
+                    * 2
+                    * c.receive_buffer,
+            )],
+        }
+    }
+
+    pub(super) fn oversize(&self, framing: &Framing) -> OversizePolicy {
+        match self.config.on_oversize {
+            Some(OnOversize::Truncate) => OversizePolicy::Truncate,
+            Some(OnOversize::Discard) => OversizePolicy::Discard,
+            Some(OnOversize::Close) => OversizePolicy::Close,
+            None if framing.is_counted() => OversizePolicy::Close,
+            None => OversizePolicy::Truncate,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening() -> Config {
+        Config::listen("tcp://127.0.0.1:0").unwrap()
+    }
+
+    #[test]
+    fn the_defaults_are_legal_and_their_sum_is_printed() {
+        let checked = listening().validate().unwrap();
+        assert_eq!(checked.ring_bytes(), 4 << 20);
+        let printed = checked.memory().to_string();
+        assert!(
+            printed.contains("1 rings of 4 MiB") && printed.contains("in the kernel at most"),
+            "{printed}"
+        );
+    }
+
+    #[test]
+    fn a_ring_too_small_is_refused_with_the_numbers_that_would_do() {
+        let refused = Config {
+            ring_bytes: Some(64 << 10),
+            ..listening()
+        }
+        .validate()
+        .unwrap_err();
+        let reason = &refused.0[0].reason;
+        assert!(
+            reason.contains("smallest ring for them is 524288"),
+            "{reason}"
+        );
+        let legal: usize = reason.rsplit(' ').nth(1).unwrap().parse().unwrap();
+        let with = |max_message| {
+            Config {
+                ring_bytes: Some(64 << 10),
+                max_message,
+                ..listening()
+            }
+            .validate()
+        };
+        assert!(with(legal).is_ok());
+        assert!(with(legal + 1).is_err());
+    }
+
+    #[test]
+    fn a_ring_that_is_not_given_grows_with_the_largest_message() {
+        let config = Config {
+            max_message: 16 << 20,
+            ..listening()
+        };
+        let ring = config.validate().unwrap().ring_bytes();
+        assert_eq!(ring, 128 << 20);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let config = Config {
+            consumers: 0,
+            reactors: 65,
+            backlog: 0,
+            ..Config::default()
+        };
+        let refused = config.validate().unwrap_err();
+        let settings: Vec<_> = refused.0.iter().map(|e| e.setting).collect();
+        assert_eq!(settings, ["listeners", "consumers", "reactors", "backlog"]);
+        assert_eq!(refused.to_string().lines().count(), 4);
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_listened_on_says_why() {
+        for (text, why) in [
+            ("127.0.0.1:1", "tcp:// or unix://"),
+            ("tcp://localhost:1", "names are not looked up"),
+            ("tcp://127.0.0.1", "a port"),
+            ("unix://", "a path must follow"),
+            (&format!("unix:///{}", "x".repeat(107)), "at most 107"),
+        ] {
+            let error = text.parse::<ListenAddr>().unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+}

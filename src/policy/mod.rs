@@ -1,0 +1,88 @@
+//! Decisions, as pure functions.
+//!
+//! In: facts. Out: a choice. Never here: a connection, a ring, a clock.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::peer::Peer;
+
+/// Which consumer a new connection is bound to, for its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Route {
+    /// The one with the fewest connections of the accepting reactor.
+    #[default]
+    LeastLoaded,
+    /// The same for all connections of an address (of a user, on a Unix socket).
+    Source,
+    /// Listener `n` to consumer `n modulo consumers`.
+    Listener,
+}
+
+impl Route {
+    /// Chooses among consumers, given as their number of connections, or `None` for one that is gone.
+    /// Where the rule's choice is gone, the least loaded takes its place; 0 when all are gone.
+    pub(crate) fn choose<L>(self, listener: usize, peer: &Peer, loads: L) -> usize
+    where
+        L: ExactSizeIterator<Item = Option<usize>> + Clone,
+    {
+        let ruled = match self {
+            Self::LeastLoaded => None,
+            Self::Listener => Some(listener % loads.len()),
+            Self::Source => {
+                let mut hasher = DefaultHasher::new();
+                match peer {
+                    Peer::Tcp(address) => address.ip().hash(&mut hasher),
+                    Peer::Unix { uid, .. } => uid.hash(&mut hasher),
+                }
+                Some((hasher.finish() % loads.len() as u64) as usize)
+            }
+        };
+        ruled
+            .filter(|place| loads.clone().nth(*place).flatten().is_some())
+            .unwrap_or_else(|| {
+                let alive = loads
+                    .enumerate()
+                    .filter_map(|(place, load)| Some((load?, place)));
+                alive.min().map_or(0, |(_, place)| place)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(address: &str) -> Peer {
+        Peer::Tcp(address.parse().unwrap())
+    }
+
+    #[test]
+    fn the_least_loaded_that_is_there_is_chosen() {
+        let choose = |loads: &[Option<usize>]| {
+            Route::LeastLoaded.choose(0, &from("127.0.0.1:1"), loads.iter().copied())
+        };
+        assert_eq!(choose(&[Some(3), Some(1), Some(2)]), 1);
+        assert_eq!(choose(&[Some(3), None, Some(3)]), 0);
+        assert_eq!(choose(&[None, None]), 0);
+    }
+
+    #[test]
+    fn a_source_keeps_its_consumer_whatever_its_port() {
+        let loads = [Some(0), Some(5), Some(9)];
+        let of = |peer: &str| Route::Source.choose(0, &from(peer), loads.into_iter());
+        assert_eq!(of("10.0.0.1:1"), of("10.0.0.1:60000"));
+        let spread: std::collections::HashSet<_> =
+            (0..50).map(|n| of(&format!("10.0.0.{n}:1"))).collect();
+        assert_eq!(spread.len(), 3);
+    }
+
+    #[test]
+    fn a_listener_whose_consumer_is_gone_goes_to_the_least_loaded() {
+        let choose = |loads: [Option<usize>; 3]| {
+            Route::Listener.choose(4, &from("127.0.0.1:1"), loads.iter().copied())
+        };
+        assert_eq!(choose([Some(0), Some(9), Some(1)]), 1);
+        assert_eq!(choose([Some(2), None, Some(1)]), 2);
+    }
+}

@@ -1,0 +1,93 @@
+//! How a connection comes in.
+//!
+//! In: listeners with an edge, and places that became free. Out: slots, or refusals with a reason.
+//! Never here: a wait for descriptors, which a timer does.
+
+use super::drain::Phase;
+use super::slots::{Slot, token};
+use super::{FIRST_READ_SIZE, Reactor, system};
+use crate::close::{CloseReason, RefuseReason};
+use crate::conn::Conn;
+use crate::net::{AcceptError, Net};
+use crate::peer::Peer;
+
+/// Connections accepted from one listener in one turn, so that a storm of them does not starve those
+/// that are there (memcached, HAProxy and quinn have such a budget, 4 to 64).
+const ACCEPT_BUDGET: usize = 16;
+
+impl<N: Net> Reactor<N> {
+    pub(super) fn accept(&mut self) {
+        let waiting = self.admission.is_waiting(self.index);
+        for place in 0..self.listeners.len() {
+            let machine = &mut self.listeners[place].machine;
+            machine.handle_timeout(self.now.since_start);
+            if !waiting {
+                machine.handle_free();
+            }
+            for _ in 0..ACCEPT_BUDGET {
+                if !self.listeners[place].machine.may_accept() {
+                    break;
+                }
+                self.accept_one(place);
+            }
+        }
+    }
+
+    pub(super) fn accept_one(&mut self, place: usize) {
+        let listening = &mut self.listeners[place];
+        let Some(socket) = &listening.socket else {
+            return;
+        };
+        if !self.admission.enter(self.index) {
+            return listening.machine.handle_full();
+        }
+        match self.net.accept(socket) {
+            Ok((stream, peer)) => {
+                listening.machine.handle_accepted();
+                self.counters.listeners[place].accepted.add(1);
+                self.counters.accepted.add(1);
+                return self.open(place, stream, peer);
+            }
+            Err(error) => match AcceptError::of(&error) {
+                AcceptError::Empty => listening.machine.handle_empty(),
+                AcceptError::Again => {}
+                AcceptError::Exhausted => {
+                    // An edge-triggered listener gets no second edge: a timer comes back to it.
+                    listening.machine.handle_exhausted(self.now.since_start);
+                    if self.net.refuse(socket) {
+                        self.counters.refused.add(RefuseReason::Descriptors, 1);
+                    }
+                }
+                AcceptError::Broken => listening.machine.handle_exhausted(self.now.since_start),
+            },
+        }
+        self.admission.leave();
+    }
+
+    pub(super) fn open(&mut self, listener: usize, stream: N::Stream, peer: Peer) {
+        let (key, generation) = self.slots.next();
+        let opened = self.net.open(&stream, token(generation, key));
+        let loads = self
+            .lanes
+            .iter()
+            .map(|lane| (!lane.gone).then_some(lane.connections));
+        let consumer = self.route.choose(listener, &peer, loads);
+        let mut slot = Slot::new(Conn::new(self.tick), stream, generation, peer);
+        slot.consumer = consumer as u8;
+        slot.listener = listener as u8;
+        slot.framing = self.listeners[listener].framing.code();
+        slot.read_class = FIRST_READ_SIZE;
+        let inserted = self.slots.insert(slot);
+        debug_assert_eq!(inserted, key);
+        self.lanes[consumer].connections += 1;
+        self.counters.open.set(self.counters.open.read() + 1);
+        self.rearm(key);
+        match opened {
+            Ok(()) if self.phase != Phase::Running => {
+                self.begin_close(key, CloseReason::Shutdown);
+            }
+            Ok(()) => {}
+            Err(error) => self.end(key, system(&error)),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What a reactor counts, and the connection limit that all reactors share.
+//!
+//! In: additions of one reactor. Out: numbers for any thread. Never here: a lock.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::books::{Counter, CounterBy};
+use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseReason};
+use crate::ring::Wake;
+use crate::status::Pauses;
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) open: Counter,
+    pub(crate) accepted: Counter,
+    pub(crate) refused: CounterBy<RefuseReason>,
+    pub(crate) closed: CounterBy<CloseReason>,
+    pub(crate) received: Counter,
+    pub(crate) published: Counter,
+    pub(crate) discarded: CounterBy<DiscardReason>,
+    pub(crate) staged: Counter,
+    pub(crate) unread: Counter,
+    pauses: [PauseCounter; 3],
+    pub(crate) peak_open: Counter,
+    pub(crate) peak_ring: Counter,
+    pub(crate) peak_staging: Counter,
+    pub(crate) long_turns: Counter,
+    /// Bytes that a framing looked at, and bytes copied between our own buffers: what makes a
+    /// byte-by-byte sender's cost visible.
+    pub(crate) scanned: Counter,
+    pub(crate) copied: Counter,
+    /// 1 once the reactor has ended.
+    pub(crate) ended: Counter,
+    pub(crate) rings: Vec<RingCounters>,
+    pub(crate) listeners: Vec<ListenerCounters>,
+}
+
+#[derive(Debug, Default)]
+struct PauseCounter {
+    count: Counter,
+    micros: Counter,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct RingCounters {
+    pub(crate) connections: Counter,
+    /// Blocks that have ended, and their time.
+    pub(crate) blocks: Counter,
+    pub(crate) blocked_micros: Counter,
+    /// When the present block began, in microseconds since the reactor's start, plus one; 0: it flows.
+    pub(crate) blocked_since: Counter,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct ListenerCounters {
+    pub(crate) accepted: Counter,
+    /// 0 ready, 1 full, 2 limited, 3 closed.
+    pub(crate) state: Counter,
+}
+
+impl Counters {
+    pub(crate) fn new(rings: usize, listeners: usize) -> Self {
+        Self {
+            rings: (0..rings).map(|_| RingCounters::default()).collect(),
+            listeners: (0..listeners)
+                .map(|_| ListenerCounters::default())
+                .collect(),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn add_pause(&self, cause: PauseCause, time: Duration) {
+        let counter = &self.pauses[cause.index()];
+        counter.count.add(1);
+        counter
+            .micros
+            .add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 2));
+    }
+
+    pub(crate) fn pauses(&self, cause: PauseCause) -> Pauses {
+        let counter = &self.pauses[cause.index()];
+        Pauses {
+            count: counter.count.read(),
+            time: Duration::from_micros(counter.micros.read()),
+        }
+    }
+}
+
+/// The connection limit, over all reactors.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    open: AtomicUsize,
+    max: usize,
+    /// A bit for each reactor that found no slot free.
+    waiting: AtomicU64,
+    wakers: OnceLock<Vec<Arc<dyn Wake>>>,
+}
+
+impl Admission {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            open: AtomicUsize::new(0),
+            max,
+            waiting: AtomicU64::new(0),
+            wakers: OnceLock::new(),
+        }
+    }
+
+    /// Once all reactors exist.
+    pub(crate) fn set_wakers(&self, wakers: Vec<Arc<dyn Wake>>) {
+        let _ = self.wakers.set(wakers);
+    }
+
+    /// Takes a place for a connection, if one is free.
+    pub(crate) fn enter(&self, reactor: usize) -> bool {
+        if self.try_enter() {
+            return true;
+        }
+        // Say that we wait, and look again: a place given back in between would wake nobody.
+        self.waiting.fetch_or(1 << reactor, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if self.try_enter() {
+            self.waiting.fetch_and(!(1 << reactor), Ordering::SeqCst);
+            return true;
+        }
+        false
+    }
+
+    fn try_enter(&self) -> bool {
+        let taken = |open| (open < self.max).then_some(open + 1);
+        self.open
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, taken)
+            .is_ok()
+    }
+
+    /// Is nobody to be told of a free place? Asked by the reactor itself.
+    pub(crate) fn is_waiting(&self, reactor: usize) -> bool {
+        self.waiting.load(Ordering::SeqCst) & 1 << reactor != 0
+    }
+
+    /// Gives a place back, and wakes the reactors that wait for one.
+    pub(crate) fn leave(&self) {
+        self.open.fetch_sub(1, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let waiting = self.waiting.swap(0, Ordering::SeqCst);
+        for (reactor, waker) in self.wakers.get().into_iter().flatten().enumerate() {
+            if waiting & 1 << reactor != 0 {
+                waker.wake();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    struct Bell(AtomicBool);
+    impl Wake for Bell {
+        fn wake(&self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_free_place_wakes_only_who_waits_for_it() {
+        let bells: Vec<_> = (0..2)
+            .map(|_| Arc::new(Bell(AtomicBool::new(false))))
+            .collect();
+        let admission = Admission::new(1);
+        admission.set_wakers(bells.iter().map(|b| b.clone() as Arc<dyn Wake>).collect());
+        assert!(admission.enter(0));
+        assert!(!admission.enter(1));
+        assert!(admission.is_waiting(1) && !admission.is_waiting(0));
+        admission.leave();
+        assert!(bells[1].0.load(Ordering::SeqCst) && !bells[0].0.load(Ordering::SeqCst));
+        assert!(admission.enter(1));
+    }
+}

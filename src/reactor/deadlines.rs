@@ -1,0 +1,103 @@
+//! What time does: one wheel for the clocks of all connections, and one deadline for each full ring.
+//!
+//! In: the turn's tick. Out: evictions, each of which has looked once more.
+//! Never here: a clock of its own.
+
+use std::time::Duration;
+
+use super::lane::Flow;
+use super::slots::Place;
+use super::{Reactor, tick_time, ticks, wheel};
+use crate::close::CloseReason;
+use crate::conn::Expired;
+use crate::net::Net;
+
+/// Deadlines handled in one turn.
+const TIMER_BUDGET: usize = 256;
+
+impl<N: Net> Reactor<N> {
+    /// Sets the wheel for the connection's next deadline, if that is sooner than what is set.
+    pub(super) fn rearm(&mut self, key: u32) {
+        let slot = &self.slots[key];
+        let waiting =
+            slot.place == Place::Ring && self.lanes[usize::from(slot.consumer)].is_blocked();
+        let Some(tick) = slot.conn.poll_timeout(&self.clocks, waiting) else {
+            return;
+        };
+        let set = slot.wheel_tick();
+        if set.is_none_or(|set| set != tick && wheel::has_come(set, tick)) {
+            self.wheel.set(&mut self.slots, key, tick);
+        }
+    }
+
+    pub(super) fn fire_timers(&mut self) {
+        for _ in 0..TIMER_BUDGET {
+            let Some(key) = self.wheel.expired(&mut self.slots, self.tick) else {
+                return;
+            };
+            let slot = &self.slots[key];
+            let frozen = match slot.place {
+                Place::Ring => {
+                    let lane = &self.lanes[usize::from(slot.consumer)];
+                    ticks(lane.blocked_until(self.now.since_start) - slot.blocked_mark)
+                }
+                _ => 0,
+            };
+            match slot.conn.handle_timeout(&self.clocks, frozen, self.tick) {
+                Expired::Nothing => self.rearm(key),
+                Expired::Look(reason) => self.look(key, reason),
+                Expired::Close(reason) => self.begin_close(key, reason),
+                Expired::End(reason) => self.end(key, reason),
+            }
+        }
+    }
+
+    /// An eviction looks once more before it acts: at an urgent mark a short read is not a drained
+    /// socket, and after a suspended machine all clocks come at once.
+    pub(super) fn look(&mut self, key: u32, reason: CloseReason) {
+        let slot = &mut self.slots[key];
+        let Some(stream) = &slot.stream else { return };
+        if slot.place == Place::Nowhere && self.net.unread(stream) == 0 {
+            return self.begin_close(key, reason);
+        }
+        slot.conn.handle_look();
+        slot.ready = true;
+        self.enqueue(key);
+        self.wheel.set(
+            &mut self.slots,
+            key,
+            self.tick.wrapping_add(ticks(Duration::from_secs(1))),
+        );
+    }
+
+    /// When the head of a blocked FIFO has waited for too long. The FIFO is in the order of waiting, so
+    /// that one deadline a ring is enough.
+    pub(super) fn stalls_at(&self, lane: usize) -> Option<Duration> {
+        let Flow::Blocked { since } = self.lanes[lane].flow() else {
+            return None;
+        };
+        let head = self.lanes[lane].fifo.head()?;
+        Some(since.max(tick_time(self.slots[head].queued_at)) + self.stall?)
+    }
+
+    pub(super) fn fire_stalls(&mut self) {
+        for lane in 0..self.lanes.len() {
+            for _ in 0..TIMER_BUDGET {
+                match self.stalls_at(lane) {
+                    Some(at) if at <= self.now.since_start => {}
+                    _ => break,
+                }
+                let Some(key) = self.lanes[lane].fifo.head() else {
+                    break;
+                };
+                if self.slots[key].conn.is_closed() {
+                    // It only waits to say that it has ended; nobody listens.
+                    self.bury(key);
+                } else {
+                    self.dequeue(key);
+                    self.end(key, CloseReason::Stall);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The end of the whole: drained, stopped, or because a consumer is gone.
+//!
+//! ```text
+//!  Running ──drain──► Draining{half, deadline} ──no connection is left──► Settling{deadline} ──► Ended
+//!     │                    │ accept what waits, close the listeners,         │ all is released,
+//!     │                    │ read until FIN or half of the time              │ or the time is up
+//!     └──────────stop──────┴─────────────────────────────────────────────────┴──────► Ended
+//! ```
+//!
+//! In: orders, time, released rings. Out: rings that end with `Drained`, or `Stopped`.
+
+use std::time::Duration;
+
+use super::{Reactor, RunError};
+use crate::close::CloseReason;
+use crate::net::Net;
+use crate::ring::End;
+
+/// Connections that are told in one turn that it is over.
+const SWEEP: usize = 256;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Running,
+    Draining {
+        /// Until here connections are read.
+        half: Duration,
+        /// Until here consumers are waited for.
+        deadline: Duration,
+        /// Slots up to here have been told; `None`: the listeners are not closed yet.
+        told: Option<u32>,
+    },
+    Settling {
+        deadline: Duration,
+    },
+    Ended,
+}
+
+impl Phase {
+    pub(crate) fn is_busy(&self) -> bool {
+        // The sweep goes on at once; u32::MAX says that it is done.
+        matches!(self, Self::Draining { told, .. } if *told != Some(u32::MAX))
+    }
+
+    /// Until when a closing connection is read, if that is not its own affair any more.
+    pub(crate) fn read_until(&self) -> Option<Duration> {
+        match self {
+            Self::Draining { half, .. } => Some(*half),
+            Self::Settling { deadline } => Some(*deadline),
+            Self::Running | Self::Ended => None,
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Draining { deadline, .. } | Self::Settling { deadline } => Some(*deadline),
+            Self::Running | Self::Ended => None,
+        }
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    pub(crate) fn take_orders(&mut self) {
+        if self.orders.is_stop() {
+            return self.stop();
+        }
+        if let Some(within) = self.orders.drain() {
+            self.begin_drain(within);
+        }
+        self.take_commands();
+    }
+
+    fn begin_drain(&mut self, within: Duration) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        let now = self.now.since_start;
+        self.phase = Phase::Draining {
+            half: now + within / 2,
+            deadline: now + within,
+            told: None,
+        };
+        for listening in &mut self.listeners {
+            listening.machine.handle_drain();
+        }
+    }
+
+    pub(crate) fn advance_drain(&mut self) {
+        let now = self.now.since_start;
+        if let Phase::Draining {
+            half,
+            deadline,
+            told,
+        } = self.phase
+        {
+            let told = match told {
+                // Who waits in the backlogs is taken first, as far as the limits allow.
+                None if now < half && self.listeners.iter().any(|l| l.machine.may_accept()) => None,
+                None => {
+                    self.close_listeners();
+                    Some(0)
+                }
+                Some(u32::MAX) => Some(u32::MAX),
+                Some(from) => Some(self.sweep(from)),
+            };
+            self.phase = Phase::Draining {
+                half,
+                deadline,
+                told,
+            };
+            if now >= deadline {
+                self.end_all();
+            }
+            if told == Some(u32::MAX) && self.slots.len() == self.dead.len() {
+                self.settle(deadline);
+            }
+        }
+        if let Phase::Settling { deadline } = self.phase {
+            let released = |lane: &super::Lane| {
+                lane.gone || lane.producer.released() == lane.producer.position()
+            };
+            let all = self.lanes.iter().all(released);
+            if !all && now >= deadline {
+                for lane in self.lanes.iter_mut().filter(|lane| !lane.gone) {
+                    lane.producer.abandon_unreleased();
+                }
+            }
+            if all || now >= deadline {
+                self.finish();
+            }
+        }
+    }
+
+    fn close_listeners(&mut self) {
+        for listening in &mut self.listeners {
+            listening.machine.handle_close();
+            listening.socket = None;
+        }
+    }
+
+    /// Tells a slice of the connections. Returns where the next one begins.
+    fn sweep(&mut self, from: u32) -> u32 {
+        let keys = self.slots.keys(from, SWEEP);
+        for key in &keys {
+            self.begin_close(*key, CloseReason::Shutdown);
+        }
+        match keys.last() {
+            Some(last) if keys.len() == SWEEP => last + 1,
+            _ => u32::MAX,
+        }
+    }
+
+    /// The time is up for the connections: what they have is counted, not waited for.
+    fn end_all(&mut self) {
+        self.close_listeners();
+        for key in self.slots.keys(0, usize::MAX) {
+            self.end(key, CloseReason::Shutdown);
+            let lane = usize::from(self.slots[key].consumer);
+            if self.lanes[lane].gone || !self.publish_end(key) {
+                self.bury(key);
+            }
+        }
+        if let Phase::Draining { half, deadline, .. } = self.phase {
+            self.phase = Phase::Draining {
+                half,
+                deadline,
+                told: Some(u32::MAX),
+            };
+        }
+    }
+
+    /// No connection is left: the rings end, and are waited for.
+    fn settle(&mut self, deadline: Duration) {
+        self.phase = Phase::Settling { deadline };
+        for lane in &mut self.lanes {
+            lane.producer.finish(End::Drained);
+            lane.parked.notify();
+            let all = lane.producer.position();
+            lane.producer.wait_for(all);
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        self.close_listeners();
+        for key in self.slots.keys(0, usize::MAX) {
+            self.end(key, CloseReason::Shutdown);
+            self.bury(key);
+        }
+        for lane in &mut self.lanes {
+            lane.producer.finish(End::Stopped);
+            lane.parked.notify();
+        }
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        self.phase = Phase::Ended;
+        self.answers.clear();
+        self.counters.ended.set(1);
+    }
+
+    /// A consumer that was dropped has handed its end of the ring back: what is in there is walked and
+    /// booked, and its connections end.
+    pub(crate) fn check_consumers(&mut self) {
+        for place in 0..self.lanes.len() {
+            let lane = &mut self.lanes[place];
+            if lane.gone || !lane.producer.is_consumer_gone() {
+                continue;
+            }
+            let Some(mut estate) = lane.producer.take_estate() else {
+                continue;
+            };
+            estate.abandon_rest();
+            if matches!(self.phase, Phase::Settling { .. } | Phase::Ended) {
+                // It had been told the end and left; or it left too early, which the books show.
+                lane.gone = true;
+                continue;
+            }
+            lane.gone = true;
+            for key in self.slots.keys(0, usize::MAX) {
+                if usize::from(self.slots[key].consumer) == place {
+                    self.end(key, CloseReason::ConsumerGone);
+                    self.bury(key);
+                }
+            }
+            let alive = self.lanes.iter().any(|lane| !lane.gone);
+            if !self.reroute || !alive {
+                self.failure
+                    .get_or_insert(RunError::ConsumerGone { consumer: place });
+                let within = if alive {
+                    self.drain_timeout
+                } else {
+                    Duration::ZERO
+                };
+                self.begin_drain(within);
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! How a connection ends: the farewell, the last records, the free slot.
+//!
+//! In: a reason. Out: `Closed`, once, with the books. Never here: a descriptor that waits for room.
+
+use super::serve::{self, Served, Writer};
+use super::slots::Place;
+use super::wheel::NONE;
+use super::{REMEMBERED, Reactor, TICK};
+use crate::close::{CloseReason, DiscardReason, Farewell};
+use crate::frame::{self, AtEnd, Framing};
+use crate::net::Net;
+use crate::ring::record::{self, Closed};
+use crate::status::ClosedInfo;
+
+/// Reads into scratch for one connection in one turn.
+const LINGER_READS: usize = 16;
+/// Connections read into scratch in one turn.
+const LINGER_BUDGET: usize = 64;
+
+impl<N: Net> Reactor<N> {
+    /// Begins to close a connection, as its reason's farewell says.
+    pub(crate) fn begin_close(&mut self, key: u32, reason: CloseReason) {
+        let until = match self.phase.read_until() {
+            Some(until) => super::tick_of(until),
+            None => self.tick.wrapping_add(self.clocks.linger),
+        };
+        if self.slots[key].stream.is_none() {
+            return;
+        }
+        if reason.farewell() == Farewell::AtOnce {
+            return self.end(key, reason);
+        }
+        if !self.slots[key].conn.handle_close(reason, until) {
+            return;
+        }
+        if let Some(stream) = &self.slots[key].stream {
+            self.net.finish(stream);
+        }
+        if reason.farewell() == Farewell::Discard {
+            self.dequeue(key);
+            self.discard_part(key, DiscardReason::Lingering);
+        } else if self.slots[key].place == Place::Staging {
+            self.dequeue(key);
+        }
+        // What the kernel holds is read now: an edge may have been spent on it already.
+        self.slots[key].ready = true;
+        self.enqueue(key);
+        self.rearm(key);
+    }
+
+    /// Reads those who have been evicted into scratch, so that closing them is no RST.
+    pub(crate) fn linger(&mut self) {
+        for _ in 0..LINGER_BUDGET {
+            let Some(key) = self.lingering.head() else {
+                return;
+            };
+            self.lingering.remove(&mut self.slots, key);
+            if let Served::Read(_) = self.discard(key) {
+                self.enqueue(key);
+            }
+        }
+    }
+
+    fn discard(&mut self, key: u32) -> Served {
+        for _ in 0..LINGER_READS {
+            let slot = &mut self.slots[key];
+            let Some(stream) = &slot.stream else {
+                return Served::Out;
+            };
+            match self.net.read(stream, &mut self.scratch) {
+                Ok(0) => {
+                    self.end(key, CloseReason::Eof);
+                    return Served::Out;
+                }
+                Ok(n) => {
+                    slot.conn.handle_read(n, self.tick);
+                    let staged = slot.conn.staged();
+                    slot.conn.handle_cut(0, n as u64, staged, self.tick);
+                    self.counters.received.add(n as u64);
+                    self.add_discard(key, DiscardReason::Lingering, n as u64, 0);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.slots[key].ready = false;
+                    return Served::Out;
+                }
+                Err(_) => {
+                    self.end(key, CloseReason::Reset);
+                    return Served::Out;
+                }
+            }
+        }
+        Served::Read(0)
+    }
+
+    /// Books discarded bytes, for the totals and for the next gap.
+    fn add_discard(&mut self, key: u32, reason: DiscardReason, bytes: u64, messages: u64) {
+        self.counters.discarded.add(reason, bytes);
+        let gap = &mut self.slots[key].more().gap;
+        match gap {
+            // The reason that the consumer has not heard yet stands for what follows it.
+            Some((_, b, m)) => {
+                *b += bytes;
+                *m += messages;
+            }
+            None => *gap = Some((reason, bytes, messages)),
+        }
+    }
+
+    /// The beginning of a message that will not come to its end.
+    fn discard_part(&mut self, key: u32, reason: DiscardReason) {
+        let slot = &mut self.slots[key];
+        let staged = slot.conn.staged();
+        if staged > 0 {
+            slot.conn.handle_cut(0, staged as u64, 0, self.tick);
+            self.add_discard(key, reason, staged as u64, 1);
+        }
+        self.release_part(key);
+    }
+
+    fn release_part(&mut self, key: u32) {
+        let part = std::mem::replace(&mut self.slots[key].part, NONE);
+        if part != NONE {
+            self.staging.release(part);
+            self.staging_freed = true;
+        }
+    }
+
+    /// Closes the descriptor now. The slot stays until `Closed` has room in the ring.
+    pub(crate) fn end(&mut self, key: u32, reason: CloseReason) {
+        let slot = &mut self.slots[key];
+        let Some(stream) = slot.stream.take() else {
+            return;
+        };
+        let unread = match reason {
+            CloseReason::Eof => 0,
+            _ => self.net.unread(&stream),
+        };
+        self.net.close(stream);
+        slot.conn.handle_end(reason);
+        if unread > 0 {
+            slot.more().unread = unread;
+            self.counters.unread.add(unread);
+        }
+        if let Some(reason) = slot.conn.reason() {
+            self.counters.closed.add(reason, 1);
+        }
+        self.counters.open.set(self.counters.open.read() - 1);
+        self.wheel.unset(&mut self.slots, key);
+        let slot = &self.slots[key];
+        if slot.conn.books().received == 0 || self.lanes[usize::from(slot.consumer)].gone {
+            return self.bury(key);
+        }
+        if slot.place != Place::Ring {
+            self.dequeue(key);
+            self.enqueue(key);
+        }
+    }
+
+    /// Publishes what is staged, the gap and `Closed`, and frees the slot. `false`: there is no room.
+    pub(crate) fn publish_end(&mut self, key: u32) -> bool {
+        let lane_place = usize::from(self.slots[key].consumer);
+        let tell_time = self.time_due(&self.lanes[lane_place]);
+        let id = self.id(key);
+        let slot = &mut self.slots[key];
+        let lane = &mut self.lanes[lane_place];
+        let Some(reason) = slot.conn.reason() else {
+            return true;
+        };
+        let staged = slot.conn.staged();
+        let max = self.listeners[usize::from(slot.listener)].limits.max;
+        let room = serve::claim_len(staged, serve::SMALLEST_READ, max);
+        let Some(mut claim) = lane.producer.claim(room, room) else {
+            return false;
+        };
+
+        let listener = &self.listeners[usize::from(slot.listener)].framing;
+        let framing = match serve::framing_of(listener, slot) {
+            // Too short to tell.
+            Framing::Auto => {
+                slot.framing = Framing::Line.code();
+                &Framing::Line
+            }
+            settled => settled,
+        };
+        let cut = match frame::at_end(framing, slot.conn.partial(), staged) {
+            AtEnd::Deliver if reason.farewell() != Farewell::Deliver => {
+                AtEnd::Discard(DiscardReason::CutAtEnd)
+            }
+            cut => cut,
+        };
+        let mut writer = Writer::new(claim.bytes());
+        serve::introduce(&mut writer, slot, id, tell_time);
+        match cut {
+            AtEnd::Nothing => {}
+            AtEnd::Deliver => {
+                serve::tell_gap(&mut writer, slot, id);
+                let flags = record::WHOLE | record::UNTERMINATED;
+                writer.data(flags, id, self.staging.bytes(slot.part));
+                slot.conn.handle_cut(staged as u64, 0, 0, self.tick);
+            }
+            AtEnd::Discard(why) => {
+                self.counters.discarded.add(why, staged as u64);
+                serve::add_gap(&mut writer, slot, id, why, staged as u64, 1);
+                slot.conn.handle_cut(0, staged as u64, 0, self.tick);
+            }
+        }
+        serve::tell_gap(&mut writer, slot, id);
+        let books = slot.conn.books();
+        debug_assert!(books.balanced(), "{books:?}");
+        writer.closed(id, &Closed { reason, books });
+        let (used, published) = (writer.at, writer.published);
+        claim.commit(used, published);
+        self.counters.published.add(published);
+        slot.last_position = lane.producer.position();
+        lane.grew = true;
+        if tell_time.is_some() {
+            lane.told_time = Some(self.now.since_start);
+        }
+        self.bury(key);
+        true
+    }
+
+    /// Ends a slot without another record, and remembers it.
+    pub(crate) fn bury(&mut self, key: u32) {
+        if self.slots[key].place == Place::Dead {
+            return;
+        }
+        self.dequeue(key);
+        let why = match self.lanes[usize::from(self.slots[key].consumer)].gone {
+            true => DiscardReason::ConsumerGone,
+            false => DiscardReason::CutAtEnd,
+        };
+        self.discard_part(key, why);
+        self.wheel.unset(&mut self.slots, key);
+        let id = self.id(key);
+        let slot = &mut self.slots[key];
+        slot.place = Place::Dead;
+        if self.closed.len() == REMEMBERED {
+            self.closed.pop_front();
+        }
+        self.closed.push_back(ClosedInfo {
+            id,
+            peer: slot.peer,
+            listener: usize::from(slot.listener),
+            consumer: usize::from(slot.consumer),
+            reason: slot.conn.reason().unwrap_or(CloseReason::Shutdown),
+            at: self.now.wall,
+            age: TICK * self.tick.wrapping_sub(slot.conn.opened()),
+            books: slot.conn.books(),
+            unread: slot.more.as_ref().map_or(0, |more| more.unread),
+            paused: slot.pauses(),
+        });
+        self.dead.push(key);
+    }
+}

@@ -1,0 +1,109 @@
+//! The way to one consumer: its ring, and the FIFO of the connections that have something for it.
+//!
+//! ```text
+//!            high mark, or a claim that fails: wait_for(low mark)
+//!  Flowing ────────────────────────────────────────────────────────► Blocked{since}
+//!     ▲                released position ≥ the low mark                  │
+//!     └──────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! In: room, and the lack of it. Out: blocked or not, and for how long in all.
+//! Never here: a connection's state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::slots::{Fifo, Place};
+use crate::ring::{Parked, Producer};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Flowing,
+    Blocked { since: Duration },
+}
+
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) producer: Producer,
+    pub(crate) parked: Arc<Parked>,
+    pub(crate) fifo: Fifo,
+    flow: Flow,
+    /// The released position at which it flows again.
+    resume_at: u64,
+    /// Time spent blocked, without the present block.
+    blocked: Duration,
+    low: usize,
+    high: usize,
+    pub(crate) connections: usize,
+    /// The consumer is gone; nothing is published any more.
+    pub(crate) gone: bool,
+    /// Something was published in this turn.
+    pub(crate) grew: bool,
+    /// When the last `Time` record was written.
+    pub(crate) told_time: Option<Duration>,
+}
+
+impl Lane {
+    pub(crate) fn new(producer: Producer, parked: Arc<Parked>, low: usize, high: usize) -> Self {
+        Self {
+            producer,
+            parked,
+            fifo: Fifo::new(Place::Ring),
+            flow: Flow::Flowing,
+            resume_at: 0,
+            blocked: Duration::ZERO,
+            low,
+            high,
+            connections: 0,
+            gone: false,
+            grew: false,
+            told_time: None,
+        }
+    }
+
+    pub(crate) fn flow(&self) -> Flow {
+        self.flow
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.flow != Flow::Flowing
+    }
+
+    pub(crate) fn is_high(&self) -> bool {
+        self.producer.occupied() >= self.high
+    }
+
+    /// Time spent blocked until `now`: a clock that stands still while the ring flows.
+    pub(crate) fn blocked_until(&self, now: Duration) -> Duration {
+        match self.flow {
+            Flow::Flowing => self.blocked,
+            Flow::Blocked { since } => self.blocked + now.saturating_sub(since),
+        }
+    }
+
+    /// There is no room. `false`: there is by now.
+    pub(crate) fn block(&mut self, now: Duration) -> bool {
+        let target = self.producer.position().saturating_sub(self.low as u64);
+        if self.producer.wait_for(target) {
+            return false;
+        }
+        self.resume_at = target;
+        self.flow = Flow::Blocked { since: now };
+        true
+    }
+
+    /// Is there room again? Returns how long it was blocked, if it flows from now on.
+    pub(crate) fn resume(&mut self, now: Duration) -> Option<Duration> {
+        let Flow::Blocked { since } = self.flow else {
+            return None;
+        };
+        if self.producer.released() < self.resume_at && !self.gone {
+            return None;
+        }
+        self.producer.clear_wait();
+        self.flow = Flow::Flowing;
+        let took = now.saturating_sub(since);
+        self.blocked += took;
+        Some(took)
+    }
+}

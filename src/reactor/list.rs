@@ -1,0 +1,164 @@
+//! Commands, and lists answered in slices.
+//!
+//! In: commands of other threads. Out: rows, at most a slice a turn.
+
+use std::sync::mpsc::Sender;
+use std::time::{Duration, SystemTime};
+
+use super::control::{Command, Target};
+use super::slots::Place;
+use super::{Reactor, tick_time};
+use crate::close::{CloseReason, PauseCause};
+use crate::conn::{PeerEnd, State, Tick};
+use crate::net::Net;
+use crate::status::{ClosedInfo, ConnectionInfo};
+
+/// Rows of one answer in one turn.
+const SLICE: usize = 256;
+/// Commands done in one turn.
+const COMMAND_BUDGET: usize = 64;
+/// Lists under way at once; the next ones wait in the channel.
+const MOST_ANSWERS: usize = 4;
+
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Connections {
+        rows: Sender<Vec<ConnectionInfo>>,
+        from: u32,
+    },
+    RecentlyClosed {
+        rows: Sender<Vec<ClosedInfo>>,
+    },
+}
+
+impl<N: Net> Reactor<N> {
+    pub(crate) fn take_commands(&mut self) {
+        for _ in 0..COMMAND_BUDGET {
+            if self.answers.len() >= MOST_ANSWERS {
+                return;
+            }
+            let Ok(command) = self.commands.try_recv() else {
+                return;
+            };
+            match command {
+                Command::Close(who) => {
+                    for key in self.targets(Target::Connection(who)) {
+                        self.begin_close(key, CloseReason::Operator);
+                    }
+                }
+                Command::Pause(target) => {
+                    for key in self.targets(target) {
+                        self.pause(key, PauseCause::Operator);
+                    }
+                }
+                Command::Resume(target) => {
+                    for key in self.targets(target) {
+                        self.resume(key, PauseCause::Operator);
+                    }
+                }
+                Command::Connections(rows) => {
+                    self.answers
+                        .push_back(Answer::Connections { rows, from: 0 });
+                }
+                Command::RecentlyClosed(rows) => {
+                    self.answers.push_back(Answer::RecentlyClosed { rows });
+                }
+            }
+        }
+    }
+
+    fn targets(&self, target: Target) -> Vec<u32> {
+        match target {
+            Target::Connection(who) => {
+                let token = super::token(who.generation(), who.slot());
+                self.slots.find(token).into_iter().collect()
+            }
+            Target::All => self.slots.keys(0, usize::MAX),
+            Target::Consumer(consumer) => {
+                let mut keys = self.slots.keys(0, usize::MAX);
+                keys.retain(|key| usize::from(self.slots[*key].consumer) == consumer);
+                keys
+            }
+        }
+    }
+
+    pub(crate) fn answer(&mut self) {
+        let Some(answer) = self.answers.pop_front() else {
+            return;
+        };
+        match answer {
+            Answer::Connections { rows, from } => {
+                let keys = self.slots.keys(from, SLICE);
+                let slice = keys.iter().map(|key| self.describe(*key)).collect();
+                let listens = rows.send(slice).is_ok();
+                if let Some(last) = keys.last().filter(|_| listens && keys.len() == SLICE) {
+                    self.answers.push_back(Answer::Connections {
+                        rows,
+                        from: last + 1,
+                    });
+                }
+            }
+            Answer::RecentlyClosed { rows } => {
+                // One answer: a thousand rows at most. Nobody listening is no matter.
+                let _ = rows.send(self.closed.iter().cloned().collect());
+            }
+        }
+    }
+
+    fn describe(&self, key: u32) -> ConnectionInfo {
+        let slot = &self.slots[key];
+        let conn = &slot.conn;
+        let ago = |tick: Tick| {
+            let ticks = self.tick.wrapping_sub(tick);
+            if ticks < 1 << 31 {
+                tick_time(ticks)
+            } else {
+                Duration::ZERO
+            }
+        };
+        let wall = |tick: Tick| -> SystemTime { self.now.wall - ago(tick) };
+        let lane = &self.lanes[usize::from(slot.consumer)];
+        let now = self.now.since_start;
+        let ring_wait = (slot.place == Place::Ring && lane.is_blocked())
+            .then(|| lane.blocked_until(now) - slot.blocked_mark);
+        let (state, state_for) = match (conn.state(), ring_wait) {
+            (State::Closed { .. }, _) => ("closed", Duration::ZERO),
+            (State::Draining { .. }, _) => ("draining", Duration::ZERO),
+            (State::Paused { since }, _) => ("paused", ago(since)),
+            (State::Open, Some(waited)) => ("paused", waited),
+            (State::Open, None) => ("open", ago(conn.opened())),
+        };
+        let mut causes: Vec<PauseCause> = [PauseCause::Staging, PauseCause::Operator]
+            .into_iter()
+            .filter(|c| conn.is_paused_by(*c))
+            .collect();
+        if ring_wait.is_some() {
+            causes.insert(0, PauseCause::Ring);
+        }
+        let (fin_at, reset_at) = match conn.peer_end() {
+            PeerEnd::Sending => (None, None),
+            PeerEnd::Fin { at } => (Some(wall(at)), None),
+            PeerEnd::Reset { at } => (None, Some(wall(at))),
+        };
+        ConnectionInfo {
+            id: self.id(key),
+            peer: slot.peer,
+            listener: usize::from(slot.listener),
+            consumer: usize::from(slot.consumer),
+            state,
+            causes,
+            closing: conn.reason(),
+            state_for,
+            age: ago(conn.opened()),
+            quiet_for: ago(conn.last_read()),
+            fin_at,
+            reset_at,
+            books: conn.books(),
+            unread: slot
+                .stream
+                .as_ref()
+                .map_or(0, |stream| self.net.unread(stream)),
+            paused: slot.pauses(),
+        }
+    }
+}

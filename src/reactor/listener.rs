@@ -1,0 +1,191 @@
+//! A listener, as a machine: may the reactor accept from it now?
+//!
+//! ```text
+//!          edge                 nobody waits
+//!  Idle ─────────► Ready ─────────────────────► Idle
+//!                  │ ▲ │
+//!     no slot free │ │ │ no descriptor or memory
+//!                  ▼ │ ▼
+//!               Full │ Limited{until}     close: Closed, from anywhere
+//!                  └─┴──┘ a slot is free / the time has come
+//! ```
+//!
+//! In: edges, errors, free slots, time. Out: yes or no, and when to ask again. Edge-triggered, a
+//! listener gets no second edge for who waits already: so Full and Limited go back to Ready, never to
+//! Idle.
+
+use std::time::Duration;
+
+/// First wait after EMFILE, ENFILE, ENOBUFS or ENOMEM; it doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// A descriptor that becomes free is in use again within this time.
+const LONGEST_WAIT: Duration = Duration::from_millis(800);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Idle,
+    Ready,
+    Full,
+    Limited { until: Duration },
+    Closed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Listener {
+    state: State,
+    next_wait: Duration,
+}
+
+impl Listener {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: State::Idle,
+            next_wait: FIRST_WAIT,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(crate) fn label(&self) -> &'static str {
+        match self.state {
+            State::Idle | State::Ready => "ready",
+            State::Full => "full",
+            State::Limited { .. } => "limited",
+            State::Closed => "closed",
+        }
+    }
+
+    pub(crate) fn handle_edge(&mut self) {
+        if self.state == State::Idle {
+            self.state = State::Ready;
+        }
+    }
+
+    pub(crate) fn handle_accepted(&mut self) {
+        self.next_wait = FIRST_WAIT;
+    }
+
+    /// Nobody waits in the backlog.
+    pub(crate) fn handle_empty(&mut self) {
+        if self.state == State::Ready {
+            self.state = State::Idle;
+        }
+    }
+
+    /// The connection limit is reached; who waits, waits in the backlog.
+    pub(crate) fn handle_full(&mut self) {
+        if self.state == State::Ready {
+            self.state = State::Full;
+        }
+    }
+
+    /// A connection slot is free.
+    pub(crate) fn handle_free(&mut self) {
+        if self.state == State::Full {
+            self.state = State::Ready;
+        }
+    }
+
+    /// The system has nothing left for another connection.
+    pub(crate) fn handle_exhausted(&mut self, now: Duration) {
+        if self.state != State::Closed {
+            self.state = State::Limited {
+                until: now + self.next_wait,
+            };
+            self.next_wait = (self.next_wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Duration) {
+        if matches!(self.state, State::Limited { until } if until <= now) {
+            self.state = State::Ready;
+        }
+    }
+
+    pub(crate) fn handle_close(&mut self) {
+        self.state = State::Closed;
+    }
+
+    /// Before the end: whoever waits in the backlog is to be taken, edge or not.
+    pub(crate) fn handle_drain(&mut self) {
+        if self.state == State::Idle {
+            self.state = State::Ready;
+        }
+    }
+
+    pub(crate) fn may_accept(&self) -> bool {
+        self.state == State::Ready
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Duration> {
+        match self.state {
+            State::Limited { until } => Some(until),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn ready() -> Listener {
+        let mut listener = Listener::new();
+        listener.handle_edge();
+        listener
+    }
+
+    #[test]
+    fn an_edge_makes_it_ready_until_nobody_waits() {
+        let mut listener = ready();
+        assert!(listener.may_accept());
+        listener.handle_empty();
+        assert_eq!(listener.state(), State::Idle);
+    }
+
+    #[test]
+    fn full_goes_back_to_ready_without_an_edge() {
+        let mut listener = ready();
+        listener.handle_full();
+        listener.handle_edge();
+        assert_eq!(listener.state(), State::Full);
+        listener.handle_free();
+        assert_eq!(listener.state(), State::Ready);
+    }
+
+    #[test]
+    fn exhaustion_waits_longer_each_time_and_never_longer_than_promised() {
+        let mut listener = ready();
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            listener.handle_exhausted(MS);
+            let until = listener.poll_timeout().unwrap();
+            waits.push((until - MS).as_millis());
+            listener.handle_timeout(until - MS);
+            assert!(!listener.may_accept());
+            listener.handle_timeout(until);
+            assert!(listener.may_accept());
+        }
+        assert_eq!(waits, [100, 200, 400, 800, 800]);
+        listener.handle_accepted();
+        listener.handle_exhausted(MS);
+        assert_eq!(listener.poll_timeout(), Some(101 * MS));
+    }
+
+    #[test]
+    fn nothing_opens_a_closed_listener_again() {
+        let mut listener = ready();
+        listener.handle_close();
+        listener.handle_edge();
+        listener.handle_free();
+        listener.handle_exhausted(MS);
+        listener.handle_timeout(10 * MS);
+        listener.handle_drain();
+        assert_eq!(listener.state(), State::Closed);
+    }
+}

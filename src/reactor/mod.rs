@@ -1,0 +1,502 @@
+//! One thread's loop over all its connections.
+//!
+//! In: edges, time, commands, released rings. Out: records, and wakes at the end of each turn.
+//! Never here: a wait outside `poll`, a lock, a log write, a user's hook.
+
+mod accept;
+mod control;
+mod counters;
+mod deadlines;
+mod drain;
+mod end;
+mod lane;
+mod list;
+mod listener;
+mod pause;
+mod serve;
+mod slots;
+mod staging;
+mod wheel;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use self::control::{COMMANDS, Command};
+pub use self::control::{Handle, Query, Target};
+pub(crate) use self::control::{Orders, Remote};
+pub(crate) use self::counters::{Admission, Counters};
+use self::drain::Phase;
+pub(crate) use self::lane::Lane;
+use self::list::Answer;
+use self::listener::Listener;
+use self::serve::Served;
+pub(crate) use self::serve::claim_len;
+use self::slots::{Fifo, Place, Slot, Slots, token};
+use self::staging::Staging;
+use self::wheel::Wheel;
+use crate::close::CloseReason;
+use crate::conn::{Clocks, Tick};
+use crate::frame::{Cut, Framing, Limits};
+use crate::net::{Event, Mio, Net, Now, Token, Watch};
+use crate::peer::ConnectionId;
+use crate::policy::Route;
+use crate::status::ClosedInfo;
+
+/// Reads, and bytes, for one ring in one turn; then everybody else has a turn.
+const READ_BUDGET: usize = 64;
+const BYTE_BUDGET: usize = 1 << 20;
+/// A connection's read size: doubled after a full read, halved after two that fill less than a quarter.
+/// A fixed size of 64 KiB was measured to thrash against the ring's room.
+pub(crate) const READ_SIZES: [usize; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
+/// Where a connection begins.
+const FIRST_READ_SIZE: u8 = 2;
+/// A turn that takes longer is counted.
+const LONG_TURN: Duration = Duration::from_millis(50);
+/// Ended connections that are remembered.
+const REMEMBERED: usize = 1000;
+pub(crate) const TICK: Duration = Duration::from_millis(8);
+
+/// Ticks in `time`, rounded up: a deadline is never early.
+pub(crate) fn ticks(time: Duration) -> Tick {
+    u32::try_from(time.as_millis().div_ceil(8)).map_or(1 << 30, |ticks| ticks.min(1 << 30))
+}
+
+fn tick_of(since_start: Duration) -> Tick {
+    (since_start.as_millis() / 8) as u32
+}
+
+fn tick_time(ticks: Tick) -> Duration {
+    TICK * ticks
+}
+
+/// Why a reactor ended without being asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A consumer was dropped or panicked; the others were drained.
+    ConsumerGone {
+        /// Its number.
+        consumer: usize,
+    },
+    /// The system's `epoll` failed.
+    System(io::Error),
+}
+
+impl std::fmt::Display for RunError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ConsumerGone { consumer } => write!(f, "consumer {consumer} is gone"),
+            Self::System(error) => write!(f, "waiting for events failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// What is left after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Turn {
+    /// There will be more.
+    Running,
+    /// Drained or stopped: every connection is closed, and the rings have ended.
+    Ended,
+}
+
+/// What a reactor is made of; the configuration's part of it.
+pub(crate) struct Parts<L> {
+    pub(crate) index: usize,
+    pub(crate) listeners: Vec<(L, Framing)>,
+    pub(crate) lanes: Vec<Lane>,
+    /// The largest message of all listeners.
+    pub(crate) max_message: usize,
+    /// For each listener.
+    pub(crate) limits: Vec<Limits>,
+    pub(crate) clocks: Clocks,
+    pub(crate) stall: Option<Duration>,
+    pub(crate) staging_bytes: usize,
+    pub(crate) route: Route,
+    pub(crate) reroute: bool,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) admission: Arc<Admission>,
+}
+
+struct Listening<L> {
+    /// `None` once it is closed.
+    socket: Option<L>,
+    machine: Listener,
+    framing: Framing,
+    limits: Limits,
+}
+
+/// Reads connections and fills rings, one turn at a time, on the thread that calls it.
+///
+/// `Send`, and neither `Sync` nor `Clone`: move it into its thread and [`Reactor::run`] it, or
+/// [`Reactor::turn`] it inside a loop of your own. Dropping it ends its rings with
+/// [`Ended::ReactorGone`](crate::Ended::ReactorGone).
+pub struct Reactor<N: Net = Mio> {
+    index: usize,
+    net: N,
+    now: Now,
+    tick: Tick,
+    events: Vec<Event>,
+    listeners: Vec<Listening<N::Listener>>,
+    slots: Slots<N::Stream>,
+    lanes: Vec<Lane>,
+    /// Which lane is served first: each turn the next.
+    first_lane: usize,
+    staging: Staging,
+    /// Those that staging has no room for, and since when somebody has been waiting.
+    starved: Fifo,
+    starved_since: Option<Duration>,
+    /// A part was given up in this turn.
+    staging_freed: bool,
+    lingering: Fifo,
+    wheel: Wheel,
+    clocks: Clocks,
+    stall: Option<Duration>,
+    route: Route,
+    reroute: bool,
+    drain_timeout: Duration,
+    admission: Arc<Admission>,
+    counters: Arc<Counters>,
+    orders: Arc<Orders>,
+    commands: Receiver<Command>,
+    command_sender: SyncSender<Command>,
+    answers: VecDeque<Answer>,
+    phase: Phase,
+    failure: Option<RunError>,
+    closed: VecDeque<ClosedInfo>,
+    dead: Vec<u32>,
+    scratch: Box<[u8]>,
+    cuts: Vec<Cut>,
+}
+
+impl<N: Net> std::fmt::Debug for Reactor<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reactor")
+            .field("index", &self.index)
+            .field("connections", &self.slots.len())
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    pub(crate) fn new(mut net: N, parts: Parts<N::Listener>) -> io::Result<Self> {
+        let mut listeners = Vec::with_capacity(parts.listeners.len());
+        let limits = parts.limits;
+        for (place, ((socket, framing), limits)) in
+            parts.listeners.into_iter().zip(limits).enumerate()
+        {
+            net.listen(&socket, Token(place as u64))?;
+            listeners.push(Listening {
+                socket: Some(socket),
+                machine: Listener::new(),
+                framing,
+                limits,
+            });
+        }
+        let now = net.now();
+        let tick = tick_of(now.since_start);
+        let (command_sender, commands) = sync_channel(COMMANDS);
+        let largest = parts.max_message + MARKS;
+        Ok(Self {
+            index: parts.index,
+            net,
+            now,
+            tick,
+            events: Vec::new(),
+            counters: Arc::new(Counters::new(parts.lanes.len(), listeners.len())),
+            listeners,
+            slots: Slots::new(),
+            lanes: parts.lanes,
+            first_lane: 0,
+            staging: Staging::new(parts.staging_bytes, largest),
+            starved: Fifo::new(Place::Staging),
+            starved_since: None,
+            staging_freed: false,
+            lingering: Fifo::new(Place::Lingering),
+            wheel: Wheel::new(tick),
+            scratch: vec![0; largest + READ_SIZES[READ_SIZES.len() - 1]].into_boxed_slice(),
+            clocks: parts.clocks,
+            stall: parts.stall,
+            route: parts.route,
+            reroute: parts.reroute,
+            drain_timeout: parts.drain_timeout,
+            admission: parts.admission,
+            orders: Arc::default(),
+            commands,
+            command_sender,
+            answers: VecDeque::new(),
+            phase: Phase::Running,
+            failure: None,
+            closed: VecDeque::with_capacity(REMEMBERED),
+            dead: Vec::new(),
+            cuts: Vec::new(),
+        })
+    }
+
+    pub(crate) fn remote(&self, start: std::time::Instant) -> Remote {
+        Remote {
+            commands: self.command_sender.clone(),
+            orders: self.orders.clone(),
+            waker: self.net.waker(),
+            counters: self.counters.clone(),
+            rings: self
+                .lanes
+                .iter()
+                .map(|lane| lane.producer.observer())
+                .collect(),
+            start,
+        }
+    }
+
+    /// Turns until it is drained or stopped.
+    pub fn run(mut self) -> Result<(), RunError> {
+        while self.turn(None)? == Turn::Running {}
+        Ok(())
+    }
+
+    /// One pass: waits for at most `at_most` (`None`: until something happens), handles what has
+    /// happened, and wakes the consumers it has something for.
+    pub fn turn(&mut self, at_most: Option<Duration>) -> Result<Turn, RunError> {
+        if self.phase == Phase::Ended {
+            return self.ended();
+        }
+        let timeout = self.patience(at_most);
+        self.events.clear();
+        self.net
+            .poll(&mut self.events, timeout)
+            .map_err(RunError::System)?;
+        self.now = self.net.now();
+        self.tick = tick_of(self.now.since_start);
+
+        self.take_events();
+        self.take_orders();
+        self.check_consumers();
+        self.resume_lanes();
+        self.accept();
+        self.serve_lanes();
+        self.linger();
+        self.fire_timers();
+        self.fire_stalls();
+        self.feed_starved();
+        self.advance_drain();
+        self.answer();
+        self.wake_consumers();
+        self.free_dead();
+        self.note_gauges();
+        match self.phase {
+            Phase::Ended => self.ended(),
+            _ => Ok(Turn::Running),
+        }
+    }
+
+    fn ended(&mut self) -> Result<Turn, RunError> {
+        match self.failure.take() {
+            Some(failure) => Err(failure),
+            None => Ok(Turn::Ended),
+        }
+    }
+
+    /// How long nothing is to be done, as far as we know.
+    fn patience(&self, at_most: Option<Duration>) -> Option<Duration> {
+        let busy = self
+            .lanes
+            .iter()
+            .any(|lane| !lane.is_blocked() && !lane.fifo.is_empty())
+            || self.listeners.iter().any(|l| l.machine.may_accept())
+            || !self.lingering.is_empty()
+            || !self.answers.is_empty()
+            || self.phase.is_busy();
+        if busy {
+            return Some(Duration::ZERO);
+        }
+        let now = self.net.now().since_start;
+        let timers = self.wheel.next_tick().map(|tick| {
+            let ahead = tick.wrapping_sub(tick_of(now));
+            if ahead < 1 << 31 {
+                tick_time(ahead)
+            } else {
+                Duration::ZERO
+            }
+        });
+        let at = |deadline: Duration| deadline.saturating_sub(now);
+        let listeners = self
+            .listeners
+            .iter()
+            .filter_map(|l| l.machine.poll_timeout())
+            .map(at);
+        let stalls = (0..self.lanes.len())
+            .filter_map(|lane| self.stalls_at(lane))
+            .map(at);
+        let starved = self.starved_at().map(at);
+        let drain = self.phase.poll_timeout().map(at);
+        listeners
+            .chain(stalls)
+            .chain(timers)
+            .chain(starved)
+            .chain(drain)
+            .chain(at_most)
+            .min()
+    }
+
+    fn take_events(&mut self) {
+        let events = std::mem::take(&mut self.events);
+        for event in &events {
+            if event.token.0 >> 32 == 0 {
+                if let Some(listening) = self.listeners.get_mut(event.token.0 as usize) {
+                    listening.machine.handle_edge();
+                }
+            } else if let Some(key) = self.slots.find(event.token) {
+                self.handle_event(key, event);
+            }
+        }
+        self.events = events;
+    }
+
+    fn handle_event(&mut self, key: u32, event: &Event) {
+        let tick = self.tick;
+        let slot = &mut self.slots[key];
+        let Some(stream) = &slot.stream else { return };
+        if event.error {
+            slot.conn.handle_reset(tick);
+        } else if event.read_closed {
+            slot.conn.handle_fin(tick);
+        }
+        slot.ready = true;
+        let blocked = self.lanes[usize::from(slot.consumer)].is_blocked();
+        let waits = match slot.place {
+            Place::Ring => blocked,
+            Place::Staging => true,
+            Place::Nowhere => !slot.conn.is_discarding() && (blocked || !slot.conn.may_be_served()),
+            Place::Lingering | Place::Dead => false,
+        };
+        if !waits {
+            return self.enqueue(key);
+        }
+        // Paused. Who has left with nothing unread holds no descriptor; who sends on is switched to
+        // the mask that is silent for it.
+        if (event.error || event.read_closed) && self.net.unread(stream) == 0 {
+            let reason = if event.error {
+                CloseReason::Reset
+            } else {
+                CloseReason::Eof
+            };
+            return self.end(key, reason);
+        }
+        if slot.watch == Watch::Read {
+            slot.watch = Watch::HangUp;
+            if let Err(error) = self
+                .net
+                .watch(stream, token(slot.generation, key), Watch::HangUp)
+            {
+                return self.end(key, system(&error));
+            }
+        }
+        self.enqueue(key);
+    }
+
+    fn serve_lanes(&mut self) {
+        let lanes = self.lanes.len();
+        self.first_lane = (self.first_lane + 1) % lanes;
+        for offset in 0..lanes {
+            let lane = (self.first_lane + offset) % lanes;
+            let mut bytes = 0;
+            for _ in 0..READ_BUDGET {
+                if self.lanes[lane].is_blocked() || bytes >= BYTE_BUDGET {
+                    break;
+                }
+                let Some(key) = self.lanes[lane].fifo.head() else {
+                    break;
+                };
+                if self.lanes[lane].is_high() && self.block_lane(lane) {
+                    break;
+                }
+                match self.serve(key) {
+                    Served::Read(n) => bytes += n,
+                    // Nothing is skipped for want of room: below the low mark any claim fits.
+                    Served::NoRoom => {
+                        self.block_lane(lane);
+                    }
+                    Served::Out => {}
+                }
+            }
+        }
+    }
+
+    fn wake_consumers(&mut self) {
+        if self.lanes.iter().any(|lane| lane.grew) {
+            // One for all rings: it orders what was published before the look at who sleeps.
+            fence(Ordering::SeqCst);
+            for lane in self.lanes.iter_mut().filter(|lane| lane.grew) {
+                lane.grew = false;
+                lane.parked.notify();
+            }
+        }
+    }
+
+    /// Never inside the batch of events: a later one may still name the old tenant.
+    fn free_dead(&mut self) {
+        for key in std::mem::take(&mut self.dead) {
+            let slot = self.slots.remove(key);
+            self.lanes[usize::from(slot.consumer)].connections -= 1;
+            self.admission.leave();
+        }
+    }
+
+    fn note_gauges(&mut self) {
+        let c = &self.counters;
+        c.staged.set(self.staging.held() as u64);
+        c.peak_open.raise_to(c.open.read());
+        c.peak_staging.raise_to(self.staging.used() as u64);
+        for (lane, counters) in self.lanes.iter().zip(&c.rings) {
+            c.peak_ring.raise_to(lane.producer.occupied() as u64);
+            counters.connections.set(lane.connections as u64);
+        }
+        for (listening, counters) in self.listeners.iter().zip(&c.listeners) {
+            let state = match listening.machine.label() {
+                "full" => 1,
+                "limited" => 2,
+                "closed" => 3,
+                _ => 0,
+            };
+            counters.state.set(state);
+        }
+        if self
+            .net
+            .now()
+            .since_start
+            .saturating_sub(self.now.since_start)
+            > LONG_TURN
+        {
+            c.long_turns.add(1);
+        }
+    }
+
+    fn id(&self, key: u32) -> ConnectionId {
+        ConnectionId::new(self.index as u8, self.slots[key].generation, key)
+    }
+}
+
+/// Bytes of a connection's slot, its place in the slab included.
+pub(crate) const fn slot_bytes() -> usize {
+    size_of::<Slot<crate::net::MioStream>>() + size_of::<usize>()
+}
+
+/// Bytes that a prefix or a delimiter may add to a message.
+pub(crate) const MARKS: usize = 16;
+
+fn system(error: &io::Error) -> CloseReason {
+    CloseReason::System(
+        error
+            .raw_os_error()
+            .and_then(|e| u16::try_from(e).ok())
+            .unwrap_or(0),
+    )
+}

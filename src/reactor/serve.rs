@@ -1,0 +1,466 @@
+//! One read of one connection: the kernel's bytes into the ring.
+//!
+//! In: the head of a ring's FIFO. Out: records, or the beginning of a message in staging.
+//! Never here: a second read, or a byte that is looked at twice.
+
+use std::io;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::lane::Lane;
+use super::slots::{Place, Slot, token};
+use super::wheel::NONE;
+use super::{READ_SIZES, Reactor, system};
+use crate::close::{CloseReason, DiscardReason};
+use crate::conn::PeerEnd;
+use crate::frame::{self, Cut, Framing};
+use crate::net::{Net, Watch};
+use crate::peer::ConnectionId;
+use crate::ring::record::{self, Closed, Gap, Header, Opened};
+
+/// How often a ring is told the time.
+const TIME_EVERY: Duration = Duration::from_millis(10);
+/// Room for a `Time` and an `Opened` record in front.
+const INTRODUCTION: usize = record::TIME_LEN + record::OPENED_LEN;
+/// What an oversize message adds: headers and alignment of a cut record, its gap, and the record after.
+const PER_OVERSIZE: usize = 112;
+/// The smallest read for which a claim is made.
+pub(crate) const SMALLEST_READ: usize = READ_SIZES[0];
+
+/// The claim that a read of `n` bytes behind `staged` ones needs, whatever they turn out to be.
+pub(crate) fn claim_len(staged: usize, n: usize, max_message: usize) -> usize {
+    let exact = fixed_len(staged) + n + PER_OVERSIZE * (n / max_message.max(1));
+    exact.next_multiple_of(record::HEADER)
+}
+
+fn fixed_len(staged: usize) -> usize {
+    record::HEADER + INTRODUCTION + staged + PER_OVERSIZE
+}
+
+/// The inverse: the largest read for which a claim of `len` bytes is enough.
+fn read_len(len: usize, staged: usize, max_message: usize) -> usize {
+    let room = len - record::HEADER - fixed_len(staged);
+    let max = max_message.max(1);
+    // 128-bit: a ring of gigabytes times a message of gigabytes.
+    (room as u128 * max as u128 / (max + PER_OVERSIZE) as u128) as usize
+}
+
+/// What became of the head of a FIFO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// Read once; it stands at the tail again if there may be more.
+    Read(usize),
+    /// Its claim did not fit: it stays the head.
+    NoRoom,
+    /// It left the FIFO without being read.
+    Out,
+}
+
+/// Writes records one after the other into a claim.
+pub(crate) struct Writer<'a> {
+    buf: &'a mut [u8],
+    pub(crate) at: usize,
+    pub(crate) published: u64,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(buf: &'a mut [u8]) -> Self {
+        Self {
+            buf,
+            at: 0,
+            published: 0,
+        }
+    }
+
+    pub(crate) fn time(&mut self, nanos: u64) {
+        self.at += record::write_time(&mut self.buf[self.at..], nanos);
+    }
+
+    pub(crate) fn opened(&mut self, id: ConnectionId, opened: &Opened) {
+        self.at += opened.write(id.as_u64(), &mut self.buf[self.at..]);
+    }
+
+    pub(crate) fn gap(&mut self, id: ConnectionId, gap: &Gap) {
+        self.at += gap.write(id.as_u64(), &mut self.buf[self.at..]);
+    }
+
+    pub(crate) fn closed(&mut self, id: ConnectionId, closed: &Closed) {
+        self.at += closed.write(id.as_u64(), &mut self.buf[self.at..]);
+    }
+
+    pub(crate) fn data(&mut self, flags: u8, id: ConnectionId, bytes: &[u8]) {
+        let at = self.at + record::HEADER;
+        self.buf[at..at + bytes.len()].copy_from_slice(bytes);
+        self.data_in_place(flags, id, bytes.len());
+    }
+
+    /// The payload stands where it belongs already.
+    fn data_in_place(&mut self, flags: u8, id: ConnectionId, len: usize) {
+        let header = Header::data(id.as_u64(), flags, len);
+        self.at += header.record_len();
+        record::write_header(&mut self.buf[self.at - header.record_len()..], header);
+        self.published += len as u64;
+    }
+}
+
+/// The time, if this ring has not been told it for a while; and the connection, if not yet.
+pub(crate) fn introduce<S>(
+    writer: &mut Writer<'_>,
+    slot: &mut Slot<S>,
+    id: ConnectionId,
+    tell_time: Option<u64>,
+) {
+    if let Some(nanos) = tell_time {
+        writer.time(nanos);
+    }
+    if !slot.introduced {
+        let opened = Opened {
+            peer: slot.peer,
+            listener: slot.listener,
+            framing: slot.framing,
+        };
+        writer.opened(id, &opened);
+        slot.introduced = true;
+    }
+}
+
+/// Writes the gap that is pending, if any.
+pub(crate) fn tell_gap<S>(writer: &mut Writer<'_>, slot: &mut Slot<S>, id: ConnectionId) {
+    if let Some((reason, bytes, messages)) = slot.more.as_mut().and_then(|more| more.gap.take()) {
+        writer.gap(
+            id,
+            &Gap {
+                reason,
+                bytes,
+                messages,
+            },
+        );
+    }
+}
+
+pub(crate) fn framing_of<'a, S>(listener: &'a Framing, slot: &Slot<S>) -> &'a Framing {
+    match listener {
+        Framing::Auto if slot.framing == Framing::Octet.code() => &Framing::Octet,
+        Framing::Auto if slot.framing == Framing::Line.code() => &Framing::Line,
+        other => other,
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    /// What a `Time` record would say, if one is due on this lane.
+    pub(crate) fn time_due(&self, lane: &Lane) -> Option<u64> {
+        let now = self.now.since_start;
+        let due = lane.told_time.is_none_or(|told| now >= told + TIME_EVERY);
+        due.then(|| {
+            let wall = self.now.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX)
+        })
+    }
+
+    /// Serves the head of a FIFO that flows.
+    pub(crate) fn serve(&mut self, key: u32) -> Served {
+        if self.slots[key].conn.is_closed() {
+            return if self.publish_end(key) {
+                Served::Out
+            } else {
+                Served::NoRoom
+            };
+        }
+        let lane_place = usize::from(self.slots[key].consumer);
+        let tell_time = self.time_due(&self.lanes[lane_place]);
+        let id = self.id(key);
+        let slot = &mut self.slots[key];
+        let lane = &mut self.lanes[lane_place];
+        let max = self.listeners[usize::from(slot.listener)].limits.max;
+
+        // What the read may leave over must have a place, before it is taken from the kernel.
+        let staged = slot.conn.staged();
+        let class = READ_SIZES[usize::from(slot.read_class)];
+        let most = max + super::MARKS;
+        let room = self.staging.room(slot.part, (staged + class).min(most));
+        let n = if room >= (staged + class).min(most) {
+            class
+        } else {
+            room.saturating_sub(staged)
+        };
+        if n == 0 {
+            self.starve(key);
+            return Served::Out;
+        }
+        let smallest = claim_len(staged, n.min(SMALLEST_READ), max);
+        let Some(mut claim) = lane.producer.claim(smallest, claim_len(staged, n, max)) else {
+            return Served::NoRoom;
+        };
+        let mut lead = record::HEADER;
+        if tell_time.is_some() {
+            lead += record::TIME_LEN;
+        }
+        if !slot.introduced {
+            lead += record::OPENED_LEN;
+        }
+        let buf = claim.bytes();
+        let n = n.min(read_len(buf.len() + record::HEADER, staged, max));
+        let Some(stream) = &slot.stream else {
+            return Served::Out;
+        };
+        let at = lead + staged;
+        let read = match self.net.read(stream, &mut buf[at..at + n]) {
+            Ok(0) => {
+                drop(claim);
+                self.end(key, CloseReason::Eof);
+                return Served::Out;
+            }
+            Ok(read) => read,
+            Err(error) => {
+                drop(claim);
+                return self.read_failed(key, &error);
+            }
+        };
+        slot.conn.handle_read(read, self.tick);
+        self.counters.received.add(read as u64);
+        let fresh = &buf[at..at + read];
+
+        // Cut it.
+        let listening = &self.listeners[usize::from(slot.listener)];
+        let (listener, limits) = (&listening.framing, &listening.limits);
+        let old_part = self.staging.bytes(slot.part);
+        if matches!(listener, Framing::Auto)
+            && slot.framing == Framing::Auto.code()
+            && let Some(settled) = frame::settle(old_part, fresh)
+        {
+            slot.framing = settled.code();
+        }
+        let framing = framing_of(listener, slot);
+        if matches!(framing, Framing::Auto) {
+            self.cuts.clear();
+            self.cuts.push(Cut::Rest { start: 0 });
+        } else {
+            let mut partial = slot.conn.partial();
+            let scanned = frame::cut(
+                framing,
+                limits,
+                &mut partial,
+                old_part,
+                fresh,
+                &mut self.cuts,
+            );
+            *slot.conn.partial_mut() = partial;
+            self.counters.scanned.add(scanned as u64);
+        }
+
+        // Put every piece in its place.
+        let mut closing = None;
+        let published;
+        let mut discarded = 0;
+        let mut copied = 0;
+        let staged_now;
+        let total = staged + read;
+        match *self.cuts {
+            [Cut::Rest { start: 0 }] => {
+                let (part, moved) = self.staging.append(slot.part, key, fresh);
+                slot.part = part;
+                copied += read + moved;
+                published = 0;
+                staged_now = total;
+                drop(claim);
+            }
+            [Cut::Messages { start: 0, end }]
+            | [Cut::Messages { start: 0, end }, Cut::Rest { .. }]
+                if slot.more.as_ref().is_none_or(|more| more.gap.is_none()) =>
+            {
+                buf[lead..at].copy_from_slice(old_part);
+                copied += staged;
+                if slot.part != NONE {
+                    self.staging.release(slot.part);
+                    self.staging_freed = true;
+                    slot.part = NONE;
+                }
+                let rest = &buf[lead + end..at + read];
+                staged_now = rest.len();
+                if !rest.is_empty() {
+                    let (part, moved) = self.staging.append(NONE, key, rest);
+                    slot.part = part;
+                    copied += rest.len() + moved;
+                }
+                let mut writer = Writer::new(buf);
+                introduce(&mut writer, slot, id, tell_time);
+                writer.data_in_place(0, id, end);
+                let used = writer.at;
+                published = writer.published;
+                claim.commit(used, published);
+            }
+            _ => {
+                // Something is cut, discarded or wrong: records and gaps take turns, from a copy.
+                let whole = &mut self.scratch[..total];
+                whole[..staged].copy_from_slice(old_part);
+                whole[staged..].copy_from_slice(fresh);
+                copied += total;
+                if slot.part != NONE {
+                    self.staging.release(slot.part);
+                    self.staging_freed = true;
+                    slot.part = NONE;
+                }
+                let mut rest = total..total;
+                let mut writer = Writer::new(buf);
+                introduce(&mut writer, slot, id, tell_time);
+                for cut in &self.cuts {
+                    match *cut {
+                        Cut::Messages { start, end } => {
+                            tell_gap(&mut writer, slot, id);
+                            writer.data(0, id, &whole[start..end]);
+                        }
+                        Cut::Truncated { start, end } => {
+                            tell_gap(&mut writer, slot, id);
+                            let flags = record::WHOLE | record::TRUNCATED;
+                            writer.data(flags, id, &whole[start..end]);
+                        }
+                        Cut::Discard {
+                            bytes,
+                            messages,
+                            reason,
+                        } => {
+                            discarded += bytes as u64;
+                            self.counters.discarded.add(reason, bytes as u64);
+                            add_gap(&mut writer, slot, id, reason, bytes as u64, messages);
+                        }
+                        Cut::Rest { start } => rest = start..total,
+                        Cut::Close { reason } => closing = Some(reason),
+                    }
+                }
+                if !slot.conn.partial().is_skipping() {
+                    tell_gap(&mut writer, slot, id);
+                }
+                copied += writer.published as usize;
+                let used = writer.at;
+                published = writer.published;
+                claim.commit(used, published);
+                staged_now = rest.len();
+                if !rest.is_empty() {
+                    let (part, moved) = self.staging.append(NONE, key, &whole[rest]);
+                    slot.part = part;
+                    copied += staged_now + moved;
+                }
+            }
+        }
+        slot.conn
+            .handle_cut(published, discarded, staged_now, self.tick);
+        debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
+        self.counters.published.add(published);
+        self.counters.copied.add(copied as u64);
+        let lane = &mut self.lanes[lane_place];
+        if published > 0 || discarded > 0 {
+            slot.last_position = lane.producer.position();
+            lane.grew = true;
+            if tell_time.is_some() {
+                lane.told_time = Some(self.now.since_start);
+            }
+        }
+        adapt(slot, read, n);
+        // A short read means drained, unless the peer has ended: then it is read to its end.
+        slot.ready = read == n || slot.conn.peer_end() != PeerEnd::Sending;
+
+        self.dequeue(key);
+        if let Some(reason) = closing {
+            self.begin_close(key, reason);
+            return Served::Read(read);
+        }
+        if self.slots[key].ready {
+            self.enqueue(key);
+        } else {
+            self.watch_again(key);
+        }
+        if self.slots[key].place != Place::Dead {
+            self.rearm(key);
+        }
+        Served::Read(read)
+    }
+
+    fn read_failed(&mut self, key: u32, error: &io::Error) -> Served {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                self.slots[key].ready = false;
+                self.dequeue(key);
+                self.watch_again(key);
+                self.rearm(key);
+            }
+            io::ErrorKind::Interrupted => {
+                self.dequeue(key);
+                self.enqueue(key);
+            }
+            io::ErrorKind::ConnectionReset => self.end(key, CloseReason::Reset),
+            _ => self.end(key, system(error)),
+        }
+        Served::Out
+    }
+
+    /// Drained: whoever had been switched to hang-ups alone is watched for bytes again. Bytes that came
+    /// in between raise an edge.
+    fn watch_again(&mut self, key: u32) {
+        let slot = &mut self.slots[key];
+        if slot.watch == Watch::Read {
+            return;
+        }
+        slot.watch = Watch::Read;
+        let Some(stream) = &slot.stream else { return };
+        if let Err(error) = self
+            .net
+            .watch(stream, token(slot.generation, key), Watch::Read)
+        {
+            self.end(key, system(&error));
+        }
+    }
+}
+
+/// Neighbouring gaps of one reason are one.
+pub(crate) fn add_gap<S>(
+    writer: &mut Writer<'_>,
+    slot: &mut Slot<S>,
+    id: ConnectionId,
+    reason: DiscardReason,
+    bytes: u64,
+    messages: u64,
+) {
+    match &mut slot.more().gap {
+        Some((same, b, m)) if *same == reason => {
+            *b += bytes;
+            *m += messages;
+        }
+        _ => {
+            tell_gap(writer, slot, id);
+            slot.more().gap = Some((reason, bytes, messages));
+        }
+    }
+}
+
+fn adapt<S>(slot: &mut Slot<S>, read: usize, asked: usize) {
+    let class = READ_SIZES[usize::from(slot.read_class)];
+    if read == class && usize::from(slot.read_class) + 1 < READ_SIZES.len() {
+        slot.read_class += 1;
+        slot.small_reads = 0;
+    } else if asked == class && read < class / 4 {
+        slot.small_reads += 1;
+        if slot.small_reads == 2 {
+            slot.read_class = slot.read_class.saturating_sub(1);
+            slot.small_reads = 0;
+        }
+    } else {
+        slot.small_reads = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_read_always_fits_the_claim_it_was_made_for(
+            staged in 0usize..100_000, n in 1usize..65_536, max in 1usize..100_000, more in 0usize..100_000,
+        ) {
+            prop_assert!(read_len(claim_len(staged, n, max) + record::HEADER, staged, max) + max.min(n) / max >= n.min(1));
+            let len = claim_len(staged, n, max) + more;
+            let read = read_len(len + record::HEADER, staged, max);
+            prop_assert!(fixed_len(staged) + read + PER_OVERSIZE * (read / max) <= len);
+        }
+    }
+}

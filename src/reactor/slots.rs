@@ -1,0 +1,258 @@
+//! The connections of one reactor, and the queues that run through them.
+//!
+//! In: streams that were accepted. Out: slots by key, generation checked. Never here: what is done with
+//! them.
+
+use std::ops::{Index, IndexMut};
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::staging::PartKey;
+use super::wheel::{Link, Links, NONE};
+use crate::close::{DiscardReason, PauseCause, Reason};
+use crate::conn::{Conn, Tick};
+use crate::net::{Token, Watch};
+use crate::peer::Peer;
+use crate::status::Pauses;
+
+/// Which queue a slot stands in; it stands in one at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Nowhere,
+    /// The FIFO of its ring: it has bytes, or `Closed`, to publish.
+    Ring,
+    /// Until staging has room.
+    Staging,
+    /// Read into scratch and counted, until its peer has finished.
+    Lingering,
+    /// Ended; the slot is free at the end of this turn.
+    Dead,
+}
+
+/// A connection with all that the reactor keeps for it.
+#[derive(Debug)]
+pub(crate) struct Slot<S> {
+    pub(crate) conn: Conn,
+    /// `None` once it is closed.
+    pub(crate) stream: Option<S>,
+    pub(crate) generation: u32,
+    pub(crate) place: Place,
+    /// An edge came and has not been read to its end.
+    pub(crate) ready: bool,
+    pub(crate) watch: Watch,
+    /// `Opened` has been published.
+    pub(crate) introduced: bool,
+    pub(crate) consumer: u8,
+    pub(crate) listener: u8,
+    /// The framing's code, settled if the listener's is `auto`.
+    pub(crate) framing: u8,
+    /// How much is read at once: [`super::READ_SIZES`].
+    pub(crate) read_class: u8,
+    pub(crate) small_reads: u8,
+    pub(crate) part: PartKey,
+    prev: u32,
+    next: u32,
+    pub(crate) queued_at: Tick,
+    wheel: Link,
+    /// The ring's clock of blocked time when it joined the FIFO.
+    pub(crate) blocked_mark: Duration,
+    /// Where its last record ends in its ring.
+    pub(crate) last_position: u64,
+    pub(crate) peer: Peer,
+    pub(crate) more: Option<Box<More>>,
+}
+
+/// What few connections need: made at the first pause or the first discarded byte.
+#[derive(Debug, Default)]
+pub(crate) struct More {
+    pub(crate) pauses: [Pauses; 3],
+    /// Discarded, and not yet told to the consumer.
+    pub(crate) gap: Option<(DiscardReason, u64, u64)>,
+    /// Bytes that the kernel held when it was closed.
+    pub(crate) unread: u64,
+}
+
+const _: () = assert!(PauseCause::ALL.len() == 3);
+
+impl<S> Slot<S> {
+    pub(crate) fn new(conn: Conn, stream: S, generation: u32, peer: Peer) -> Self {
+        Self {
+            conn,
+            stream: Some(stream),
+            generation,
+            place: Place::Nowhere,
+            ready: false,
+            watch: Watch::Read,
+            introduced: false,
+            consumer: 0,
+            listener: 0,
+            framing: 0,
+            read_class: 0,
+            small_reads: 0,
+            part: NONE,
+            prev: NONE,
+            next: NONE,
+            queued_at: 0,
+            wheel: Link::default(),
+            blocked_mark: Duration::ZERO,
+            last_position: 0,
+            peer,
+            more: None,
+        }
+    }
+
+    pub(crate) fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    pub(crate) fn add_pause(&mut self, cause: PauseCause, time: Duration) {
+        let pauses = &mut self.more().pauses[cause.index()];
+        pauses.count += 1;
+        pauses.time += time;
+    }
+
+    pub(crate) fn wheel_tick(&self) -> Option<Tick> {
+        self.wheel.tick()
+    }
+
+    pub(crate) fn pauses(&self) -> Vec<(PauseCause, Pauses)> {
+        let Some(more) = &self.more else {
+            return Vec::new();
+        };
+        let all = PauseCause::ALL
+            .iter()
+            .map(|cause| (*cause, more.pauses[cause.index()]));
+        all.filter(|(_, pauses)| pauses.count > 0).collect()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Slots<S> {
+    slab: Slab<Slot<S>>,
+    generation: u32,
+}
+
+impl<S> Slots<S> {
+    pub(crate) fn new() -> Self {
+        Self {
+            slab: Slab::new(),
+            generation: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// The next connection's key and generation. 0 is no generation: tokens of listeners have it.
+    pub(crate) fn next(&mut self) -> (u32, u32) {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        (self.slab.vacant_key() as u32, self.generation)
+    }
+
+    pub(crate) fn insert(&mut self, slot: Slot<S>) -> u32 {
+        self.slab.insert(slot) as u32
+    }
+
+    pub(crate) fn remove(&mut self, key: u32) -> Slot<S> {
+        self.slab.remove(key as usize)
+    }
+
+    /// The slot that a token means, if its connection still is the one there.
+    pub(crate) fn find(&self, token: Token) -> Option<u32> {
+        let key = token.0 as u32;
+        let slot = self.slab.get(key as usize)?;
+        (slot.generation == (token.0 >> 32) as u32).then_some(key)
+    }
+
+    /// All keys, from `from` on.
+    pub(crate) fn keys(&self, from: u32, most: usize) -> Vec<u32> {
+        let end = self.slab.capacity() as u32;
+        (from..end)
+            .filter(|key| self.slab.contains(*key as usize))
+            .take(most)
+            .collect()
+    }
+}
+
+pub(crate) fn token(generation: u32, key: u32) -> Token {
+    Token(u64::from(generation) << 32 | u64::from(key))
+}
+
+impl<S> Index<u32> for Slots<S> {
+    type Output = Slot<S>;
+    fn index(&self, key: u32) -> &Slot<S> {
+        &self.slab[key as usize]
+    }
+}
+
+impl<S> IndexMut<u32> for Slots<S> {
+    fn index_mut(&mut self, key: u32) -> &mut Slot<S> {
+        &mut self.slab[key as usize]
+    }
+}
+
+impl<S> Links for Slots<S> {
+    fn link(&mut self, slot: u32) -> &mut Link {
+        &mut self.slab[slot as usize].wheel
+    }
+}
+
+/// A queue through the slots: in at the tail, out anywhere, all in O(1).
+#[derive(Debug)]
+pub(crate) struct Fifo {
+    head: u32,
+    tail: u32,
+    place: Place,
+}
+
+impl Fifo {
+    pub(crate) fn new(place: Place) -> Self {
+        Self {
+            head: NONE,
+            tail: NONE,
+            place,
+        }
+    }
+
+    pub(crate) fn head(&self) -> Option<u32> {
+        (self.head != NONE).then_some(self.head)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head == NONE
+    }
+
+    pub(crate) fn push<S>(&mut self, slots: &mut Slots<S>, key: u32) {
+        let slot = &mut slots[key];
+        debug_assert_eq!(
+            slot.place,
+            Place::Nowhere,
+            "a slot stands in one queue at most"
+        );
+        slot.place = self.place;
+        slot.prev = self.tail;
+        slot.next = NONE;
+        match self.tail {
+            NONE => self.head = key,
+            tail => slots[tail].next = key,
+        }
+        self.tail = key;
+    }
+
+    pub(crate) fn remove<S>(&mut self, slots: &mut Slots<S>, key: u32) {
+        let slot = &mut slots[key];
+        debug_assert_eq!(slot.place, self.place);
+        slot.place = Place::Nowhere;
+        let (prev, next) = (slot.prev, slot.next);
+        match prev {
+            NONE => self.head = next,
+            prev => slots[prev].next = next,
+        }
+        match next {
+            NONE => self.tail = prev,
+            next => slots[next].prev = prev,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Parts of messages that wait for their rest.
+//!
+//! In: bytes of one connection's unfinished message. Out: the same bytes, together. A budget over all.
+//! Never here: what a message is.
+//!
+//! Buffers grow by size class (256 B, doubling), are charged by class, and are linked in the order in
+//! which their messages began. The oldest holder may go beyond the budget, up to one largest message:
+//! without that, holders wait for one another for ever.
+
+use slab::Slab;
+
+use super::wheel::NONE;
+
+const SMALLEST: usize = 256;
+
+#[derive(Debug)]
+pub(crate) struct Staging {
+    parts: Slab<Part>,
+    budget: usize,
+    used: usize,
+    /// Bytes that are staged: what the books call staged.
+    held: usize,
+    /// The most bytes that one part can have.
+    largest: usize,
+    oldest: u32,
+    newest: u32,
+}
+
+#[derive(Debug)]
+struct Part {
+    bytes: Vec<u8>,
+    slot: u32,
+    older: u32,
+    newer: u32,
+}
+
+/// A connection's part; [`NONE`] where there is none.
+pub(crate) type PartKey = u32;
+
+impl Staging {
+    pub(crate) fn new(budget: usize, largest: usize) -> Self {
+        Self {
+            parts: Slab::new(),
+            budget,
+            used: 0,
+            held: 0,
+            largest,
+            oldest: NONE,
+            newest: NONE,
+        }
+    }
+
+    fn class(&self, len: usize) -> usize {
+        len.next_power_of_two()
+            .max(SMALLEST)
+            .min(self.largest.max(SMALLEST))
+    }
+
+    /// Charged bytes.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Staged bytes, without what their classes leave unused.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// How many bytes the part may have after the next read: all that a message can have, or less
+    /// when the budget is short; not more than it has now: nothing more can be staged.
+    pub(crate) fn room(&self, key: PartKey, wanted: usize) -> usize {
+        let wanted = wanted.min(self.largest);
+        if self.oldest == NONE || key != NONE && key == self.oldest {
+            return wanted;
+        }
+        let held = self
+            .parts
+            .get(key as usize)
+            .map_or(0, |part| part.bytes.capacity());
+        let free = self.budget.saturating_sub(self.used - held);
+        if self.class(wanted) <= free {
+            return wanted;
+        }
+        // The largest class that still fits.
+        let mut fits = held;
+        let mut class = SMALLEST;
+        while class <= free {
+            fits = fits.max(class);
+            class *= 2;
+        }
+        fits.min(wanted)
+    }
+
+    pub(crate) fn bytes(&self, key: PartKey) -> &[u8] {
+        self.parts.get(key as usize).map_or(&[], |part| &part.bytes)
+    }
+
+    /// Adds to `slot`'s part, or begins one. Returns its key and the bytes that had to be moved to a
+    /// larger class.
+    pub(crate) fn append(&mut self, key: PartKey, slot: u32, fresh: &[u8]) -> (PartKey, usize) {
+        let key = if key == NONE { self.begin(slot) } else { key };
+        let len = self.parts[key as usize].bytes.len() + fresh.len();
+        let class = self.class(len).max(len);
+        let part = &mut self.parts[key as usize];
+        let held = part.bytes.capacity();
+        let mut moved = 0;
+        if class > held {
+            let mut larger = Vec::with_capacity(class);
+            larger.extend_from_slice(&part.bytes);
+            moved = part.bytes.len();
+            part.bytes = larger;
+            self.used = self.used - held + self.parts[key as usize].bytes.capacity();
+        }
+        self.parts[key as usize].bytes.extend_from_slice(fresh);
+        self.held += fresh.len();
+        (key, moved)
+    }
+
+    fn begin(&mut self, slot: u32) -> PartKey {
+        let older = self.newest;
+        let key = self.parts.insert(Part {
+            bytes: Vec::new(),
+            slot,
+            older,
+            newer: NONE,
+        }) as PartKey;
+        match older {
+            NONE => self.oldest = key,
+            older => self.parts[older as usize].newer = key,
+        }
+        self.newest = key;
+        key
+    }
+
+    /// Gives a part up.
+    pub(crate) fn release(&mut self, key: PartKey) {
+        let Some(part) = self.parts.try_remove(key as usize) else {
+            return;
+        };
+        self.used -= part.bytes.capacity();
+        self.held -= part.bytes.len();
+        match part.older {
+            NONE => self.oldest = part.newer,
+            older => self.parts[older as usize].newer = part.newer,
+        }
+        match part.newer {
+            NONE => self.newest = part.older,
+            newer => self.parts[newer as usize].older = part.older,
+        }
+    }
+
+    /// The slots that hold parts.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = u32> + '_ {
+        self.parts.iter().map(|(_, part)| part.slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_grows_by_class_and_gives_everything_back() {
+        let mut staging = Staging::new(1 << 20, 65_536);
+        let (key, _) = staging.append(NONE, 7, b"hello ");
+        let (same, _) = staging.append(key, 7, &[b'x'; 300]);
+        assert_eq!(key, same);
+        assert_eq!(staging.bytes(key).len(), 306);
+        assert_eq!(staging.used(), 512);
+        staging.release(key);
+        assert_eq!(staging.used(), 0);
+        assert_eq!(staging.bytes(key), b"");
+    }
+
+    #[test]
+    fn byte_by_byte_moves_each_byte_at_most_once_more() {
+        let mut staging = Staging::new(1 << 20, 65_536);
+        let (mut key, mut moved) = (NONE, 0);
+        for _ in 0..65_536 {
+            let (k, m) = staging.append(key, 0, b"x");
+            key = k;
+            moved += m;
+        }
+        assert!(moved <= 65_536, "{moved}");
+    }
+
+    #[test]
+    fn only_the_oldest_holder_goes_beyond_the_budget() {
+        let mut staging = Staging::new(1024, 4096);
+        let (oldest, _) = staging.append(NONE, 0, &[1; 512]);
+        let (younger, _) = staging.append(NONE, 1, &[2; 512]);
+        assert_eq!(staging.room(younger, 4096), 512, "the budget is spent");
+        assert_eq!(staging.room(NONE, 4096), 0, "and nobody else may begin");
+        assert_eq!(staging.room(oldest, 4096), 4096);
+        staging.release(oldest);
+        assert_eq!(
+            staging.room(younger, 4096),
+            4096,
+            "the next in age takes its place"
+        );
+    }
+}

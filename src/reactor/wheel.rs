@@ -1,0 +1,273 @@
+//! Deadlines: one hierarchical wheel a reactor, one entry a connection.
+//!
+//! In: a slot and the tick at which it wants to be looked at. Out: slots whose tick has come.
+//! Never here: an allocation, or what the deadline is for.
+//!
+//! Three levels of 256 buckets, a tick of 8 ms: 2 s, 9 min, 37 h. A longer deadline waits in the last
+//! level and is set again. Entries are linked through the slots, so that moving one is O(1).
+
+/// No slot.
+pub(crate) const NONE: u32 = u32::MAX;
+
+const LEVELS: usize = 3;
+const BUCKETS: usize = 256;
+/// A link whose `prev` has this bit is the first of the bucket in the other bits.
+const FIRST: u32 = 1 << 31;
+
+/// A slot's place in the wheel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    prev: u32,
+    next: u32,
+    /// The tick it is set to, while it is set.
+    tick: u32,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            prev: NONE,
+            next: NONE,
+            tick: 0,
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn is_set(&self) -> bool {
+        self.prev != NONE
+    }
+
+    pub(crate) fn tick(&self) -> Option<u32> {
+        self.is_set().then_some(self.tick)
+    }
+}
+
+/// Where the links are kept.
+pub(crate) trait Links {
+    fn link(&mut self, slot: u32) -> &mut Link;
+}
+
+#[derive(Debug)]
+pub(crate) struct Wheel {
+    heads: Box<[u32; LEVELS * BUCKETS]>,
+    /// The next tick to be handled.
+    tick: u32,
+    set: usize,
+}
+
+/// Has `deadline` come at `now`? Ticks wrap after 397 days.
+pub(crate) fn has_come(now: u32, deadline: u32) -> bool {
+    now.wrapping_sub(deadline) < 1 << 31
+}
+
+impl Wheel {
+    pub(crate) fn new(now: u32) -> Self {
+        Self {
+            heads: Box::new([NONE; LEVELS * BUCKETS]),
+            tick: now,
+            set: 0,
+        }
+    }
+
+    /// Sets `slot` to `tick`, wherever it was set before. A tick that has passed is the next one.
+    pub(crate) fn set(&mut self, links: &mut impl Links, slot: u32, tick: u32) {
+        self.unset(links, slot);
+        let tick = if has_come(self.tick, tick) {
+            self.tick
+        } else {
+            tick
+        };
+        let distance = tick.wrapping_sub(self.tick);
+        let bucket = match distance {
+            0..0x100 => tick & 0xff,
+            0x100..0x1_0000 => 0x100 | (tick >> 8) & 0xff,
+            0x1_0000..0x100_0000 => 0x200 | (tick >> 16) & 0xff,
+            // As far as the wheel reaches; it is set again from there.
+            _ => 0x200 | (self.tick.wrapping_add(0xff_0000) >> 16) & 0xff,
+        };
+        let head = self.heads[bucket as usize];
+        *links.link(slot) = Link {
+            prev: FIRST | bucket,
+            next: head,
+            tick,
+        };
+        if head != NONE {
+            links.link(head).prev = slot;
+        }
+        self.heads[bucket as usize] = slot;
+        self.set += 1;
+    }
+
+    pub(crate) fn unset(&mut self, links: &mut impl Links, slot: u32) {
+        let link = *links.link(slot);
+        if !link.is_set() {
+            return;
+        }
+        if link.prev & FIRST != 0 {
+            self.heads[(link.prev & !FIRST) as usize] = link.next;
+        } else {
+            links.link(link.prev).next = link.next;
+        }
+        if link.next != NONE {
+            links.link(link.next).prev = link.prev;
+        }
+        *links.link(slot) = Link::default();
+        self.set -= 1;
+    }
+
+    /// Takes a slot whose tick is at most `now`, and unsets it.
+    pub(crate) fn expired(&mut self, links: &mut impl Links, now: u32) -> Option<u32> {
+        if self.set == 0 {
+            // Nothing to pass by on the way.
+            if has_come(now, self.tick) {
+                self.tick = now.wrapping_add(1);
+            }
+            return None;
+        }
+        while has_come(now, self.tick) {
+            if self.tick & 0xff == 0 {
+                self.cascade(links);
+            }
+            let head = self.heads[(self.tick & 0xff) as usize];
+            if head != NONE {
+                self.unset(links, head);
+                return Some(head);
+            }
+            self.tick = self.tick.wrapping_add(1);
+        }
+        None
+    }
+
+    /// At the turn of a level: brings the entries of the next bucket above down to where they belong.
+    fn cascade(&mut self, links: &mut impl Links) {
+        if self.tick & 0xffff == 0 {
+            self.bring_down(links, 0x200 | (self.tick >> 16) & 0xff);
+        }
+        self.bring_down(links, 0x100 | (self.tick >> 8) & 0xff);
+    }
+
+    fn bring_down(&mut self, links: &mut impl Links, bucket: u32) {
+        let mut slot = std::mem::replace(&mut self.heads[bucket as usize], NONE);
+        while slot != NONE {
+            let Link { next, tick, .. } = *links.link(slot);
+            *links.link(slot) = Link::default();
+            self.set -= 1;
+            self.set(links, slot, tick);
+            slot = next;
+        }
+    }
+
+    /// A tick at which to look again; `None`: nothing is set. Exact within 2 s, else when a level turns.
+    pub(crate) fn next_tick(&self) -> Option<u32> {
+        if self.set == 0 {
+            return None;
+        }
+        // The rest of this round of the lowest level, then whole buckets above.
+        let round_end = (self.tick | 0xff).wrapping_add(1);
+        let turning = self.tick & 0xff == 0;
+        if turning && self.is_pending(0x100 | (self.tick >> 8) & 0xff) {
+            return Some(self.tick);
+        }
+        let mut tick = self.tick;
+        for _ in 0..BUCKETS {
+            if self.is_pending(tick & 0xff) {
+                // Beyond this round, the turn of the level comes first.
+                let beyond = has_come(tick, round_end) && self.any_above(round_end);
+                return Some(if beyond { round_end } else { tick });
+            }
+            tick = tick.wrapping_add(1);
+        }
+        let mut turn = round_end;
+        for _ in 0..BUCKETS {
+            if self.any_above(turn) {
+                return Some(turn);
+            }
+            turn = turn.wrapping_add(0x100);
+        }
+        // Only the last level is left: its next turn.
+        Some((self.tick | 0xffff).wrapping_add(1))
+    }
+
+    fn is_pending(&self, bucket: u32) -> bool {
+        self.heads[bucket as usize] != NONE
+    }
+
+    /// Would the turn of the levels at `turn` bring anything down?
+    fn any_above(&self, turn: u32) -> bool {
+        self.is_pending(0x100 | (turn >> 8) & 0xff)
+            || turn & 0xffff == 0 && self.is_pending(0x200 | (turn >> 16) & 0xff)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    impl Links for Vec<Link> {
+        fn link(&mut self, slot: u32) -> &mut Link {
+            &mut self[slot as usize]
+        }
+    }
+
+    fn expired_at(wheel: &mut Wheel, links: &mut Vec<Link>, now: u32) -> Vec<u32> {
+        let mut all: Vec<_> = std::iter::from_fn(|| wheel.expired(links, now)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn a_deadline_fires_at_its_tick_on_every_level() {
+        for start in [0, 1, 255, 256, 0xffff, 0x1_0000, u32::MAX - 3] {
+            for delay in [
+                0, 1, 255, 256, 257, 65_535, 65_536, 70_000, 0xff_ffff, 0x200_0000,
+            ] {
+                let mut links = vec![Link::default(); 1];
+                let mut wheel = Wheel::new(start);
+                let due = start.wrapping_add(delay);
+                wheel.set(&mut links, 0, due);
+                if delay > 0 {
+                    let early = expired_at(&mut wheel, &mut links, due.wrapping_sub(1));
+                    assert_eq!(early, [], "start {start} delay {delay}");
+                }
+                assert_eq!(
+                    expired_at(&mut wheel, &mut links, due),
+                    [0],
+                    "start {start} delay {delay}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        /// Against a list that is searched: the same slots in the same ticks, and never a sleep past one.
+        #[test]
+        fn the_wheel_is_a_list_of_deadlines(
+            start in any::<u32>(),
+            steps in prop::collection::vec((0u32..20, prop_oneof![0u32..300, 0u32..100_000], 0u32..3_000), 1..60),
+        ) {
+            let mut links = vec![Link::default(); 20];
+            let mut wheel = Wheel::new(start);
+            let mut list: Vec<Option<u64>> = vec![None; 20];
+            let mut now = 0u64;
+            for (slot, delay, pass) in steps {
+                wheel.set(&mut links, slot, start.wrapping_add((now + u64::from(delay)) as u32));
+                list[slot as usize] = Some(now + u64::from(delay));
+                let earliest = list.iter().flatten().min().copied().unwrap();
+                let next = wheel.next_tick().expect("something is set");
+                prop_assert!(u64::from(next.wrapping_sub(start)) <= earliest.max(now + 1), "sleeps past a deadline");
+                now += u64::from(pass);
+                let fired = expired_at(&mut wheel, &mut links, start.wrapping_add(now as u32));
+                let mut due = Vec::new();
+                for (slot, at) in list.iter_mut().enumerate() {
+                    if at.is_some_and(|at| at <= now) {
+                        due.push(slot as u32);
+                        *at = None;
+                    }
+                }
+                prop_assert_eq!(fired, due);
+            }
+        }
+    }
+}
