@@ -1,0 +1,253 @@
+//! The command line.
+//!
+//! In: arguments. Out: a `Config` and what the program itself needs to know.
+//! Never here: a limit of the library's; `Config::validate` knows those.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fanin::{Config, Framing, Listen, OnOversize};
+
+use super::sink::Destination;
+use super::units::{self, Deadline};
+
+/// Takes messages from very many connections and hands them to a few consumers.
+#[derive(Debug, Parser)]
+#[command(name = "fanin", version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Listen, and deliver every message that comes to the sink.
+    Serve(Box<Serve>),
+}
+
+/// Listen, and deliver every message that comes to the sink.
+///
+/// SIGTERM and SIGINT drain, a second one stops at once. SIGUSR1 writes a report with the live
+/// connections. SIGHUP reopens a file. Sizes are bytes or have a unit (64KiB, 4MiB, 64KB); times
+/// have a unit (250ms, 30s, 5m, 1h).
+///
+/// Exit code 0: everything was delivered. 1: something was not, or failed. 2: usage or configuration.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Serve {
+    /// Where to listen: tcp://ADDRESS:PORT or unix:///PATH; port 0 takes a free one. Can be repeated
+    #[arg(long, value_name = "URL", default_value = "tcp://127.0.0.1:5140", value_parser = listen, help_heading = "Messages in")]
+    pub(crate) listen: Vec<Listen>,
+    /// Where a message ends: line, nul, byte:0xNN, octet, auto (octet or line), u16, u32, varint
+    #[arg(long, default_value = "line", value_parser = framing, help_heading = "Messages in")]
+    pub(crate) framing: Framing,
+    /// The largest message, without its delimiter or prefix
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = units::size, help_heading = "Messages in")]
+    pub(crate) max_message: usize,
+    /// What to do with a larger one [default: truncate where a delimiter ends messages, else close]
+    #[arg(long, value_name = "POLICY", value_enum, help_heading = "Messages in")]
+    pub(crate) on_oversize: Option<Oversize>,
+
+    /// Where messages go: stdout, null, file:PATH or tcp://HOST:PORT
+    #[arg(long, default_value = "stdout", help_heading = "Messages out")]
+    pub(crate) sink: Destination,
+    /// line: one line for each message, LF and backslash escaped unless the framing is line; raw: as they came
+    #[arg(long, value_enum, default_value_t = Output::Line, help_heading = "Messages out")]
+    pub(crate) output: Output,
+
+    /// Consumers: threads that write to the sink
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        help_heading = "Threads and memory"
+    )]
+    pub(crate) consumers: usize,
+    /// Reactors: threads that read from connections
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        help_heading = "Threads and memory"
+    )]
+    pub(crate) reactors: usize,
+    /// The ring from each reactor to each consumer [default: 4MiB, more if max-message needs it]
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Threads and memory")]
+    pub(crate) ring: Option<usize>,
+    /// Parts of messages that wait for their rest, over all connections
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::size, help_heading = "Threads and memory")]
+    pub(crate) staging: usize,
+    /// SO_RCVBUF of each connection
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = units::size, help_heading = "Threads and memory")]
+    pub(crate) receive_buffer: usize,
+
+    /// Connections at once [default: 10000, fewer if the descriptor limit is lower]
+    #[arg(long, value_name = "N", help_heading = "Connections")]
+    pub(crate) max_connections: Option<usize>,
+    /// Connections that wait to be accepted: listen(2)'s backlog
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1024,
+        help_heading = "Connections"
+    )]
+    pub(crate) backlog: u32,
+    /// Close a connection without a byte for so long; or off
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = units::deadline, help_heading = "Connections")]
+    pub(crate) idle_timeout: Deadline,
+    /// Close a connection that began a message and did not finish it for so long; or off
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::deadline, help_heading = "Connections")]
+    pub(crate) message_timeout: Deadline,
+    /// Close a connection whose bytes wait for the sink for so long; or off
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = units::deadline, help_heading = "Connections")]
+    pub(crate) stall_timeout: Deadline,
+    /// Close a connection that is so old; or off
+    #[arg(long, value_name = "TIME", default_value = "off", value_parser = units::deadline, help_heading = "Connections")]
+    pub(crate) max_age: Deadline,
+    /// How long SIGTERM lets senders finish and the sink take what is there
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration, help_heading = "Connections")]
+    pub(crate) drain_timeout: Duration,
+
+    /// Write the final report (JSON) to this file; `-`: to stderr, as its last line
+    #[arg(long, value_name = "PATH", help_heading = "Seeing")]
+    pub(crate) report: Option<PathBuf>,
+    /// Say on stderr who connects, who leaves and what is discarded
+    #[arg(short, long, help_heading = "Seeing")]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Line,
+    Raw,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Oversize {
+    Truncate,
+    Discard,
+    Close,
+}
+
+fn listen(text: &str) -> Result<Listen, String> {
+    text.parse::<Listen>().map_err(|error| error.to_string())
+}
+
+fn framing(text: &str) -> Result<Framing, String> {
+    text.parse::<Framing>().map_err(|error| error.to_string())
+}
+
+impl Serve {
+    /// The library's settings; `max_connections` is settled by `limits`.
+    pub(crate) fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.listeners = self.listen.clone();
+        config.framing = self.framing.clone();
+        config.consumers = self.consumers;
+        config.reactors = self.reactors;
+        config.ring_bytes = self.ring;
+        config.max_message = self.max_message;
+        config.on_oversize = self.on_oversize.map(|policy| match policy {
+            Oversize::Truncate => OnOversize::Truncate,
+            Oversize::Discard => OnOversize::Discard,
+            Oversize::Close => OnOversize::Close,
+        });
+        config.staging_bytes = self.staging;
+        config.receive_buffer = self.receive_buffer;
+        config.backlog = self.backlog;
+        config.deadlines.idle = self.idle_timeout.0;
+        config.deadlines.message = self.message_timeout.0;
+        config.deadlines.stall = self.stall_timeout.0;
+        config.deadlines.age = self.max_age.0;
+        config.drain_timeout = self.drain_timeout;
+        config
+    }
+
+    /// May lines be copied as they are? Only where no message can hold an LF, on every listener.
+    pub(crate) fn is_verbatim(&self) -> bool {
+        self.listen.iter().all(|listen| {
+            let framing = listen.framing.as_ref().unwrap_or(&self.framing);
+            matches!(framing, Framing::Line)
+        })
+    }
+}
+
+/// A setting's name in the library, and its option.
+const OPTIONS: [(&str, &str); 16] = [
+    ("listeners", "--listen"),
+    ("framing", "--framing"),
+    ("consumers", "--consumers"),
+    ("reactors", "--reactors"),
+    ("ring_bytes", "--ring"),
+    ("max_message", "--max-message"),
+    ("on_oversize", "--on-oversize"),
+    ("max_connections", "--max-connections"),
+    ("staging_bytes", "--staging"),
+    ("receive_buffer", "--receive-buffer"),
+    ("backlog", "--backlog"),
+    ("deadlines.idle", "--idle-timeout"),
+    ("deadlines.message", "--message-timeout"),
+    ("deadlines.stall", "--stall-timeout"),
+    ("deadlines.age", "--max-age"),
+    ("drain_timeout", "--drain-timeout"),
+];
+
+/// An error of the library's that begins with a setting's name, for somebody who typed an option.
+pub(crate) fn in_options(error: &str) -> String {
+    for (setting, option) in OPTIONS {
+        if let Some(rest) = error.strip_prefix(setting)
+            && rest.starts_with([' ', ':', '=', ','])
+        {
+            return format!("{option}{rest}");
+        }
+    }
+    error.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound_and_its_defaults_are_the_librarys() {
+        Cli::command().debug_assert();
+        let Command::Serve(serve) = Cli::parse_from(["fanin", "serve"]).command;
+        let ours = serve.config();
+        let theirs = Config::default();
+        assert_eq!(ours.deadlines, theirs.deadlines);
+        assert_eq!(ours.max_message, theirs.max_message);
+        assert_eq!(ours.staging_bytes, theirs.staging_bytes);
+        assert_eq!(ours.receive_buffer, theirs.receive_buffer);
+        assert_eq!(ours.backlog, theirs.backlog);
+        assert_eq!(ours.drain_timeout, theirs.drain_timeout);
+        assert_eq!(ours.listeners.len(), 1);
+        assert!(serve.is_verbatim());
+        assert_eq!(serve.output, Output::Line);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_option_and_the_reason() {
+        let error = Cli::try_parse_from(["fanin", "serve", "--max-message", "64K"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        for part in ["--max-message", "64K", "KiB"] {
+            assert!(text.contains(part), "{part} is missing in: {text}");
+        }
+    }
+
+    #[test]
+    fn settings_are_called_by_their_options() {
+        assert_eq!(in_options("ring_bytes 3: no"), "--ring 3: no");
+        assert_eq!(in_options("ring_bytes_x: no"), "ring_bytes_x: no");
+        assert_eq!(in_options("two settings"), "two settings");
+    }
+
+    #[test]
+    fn only_lines_are_verbatim() {
+        let Command::Serve(serve) =
+            Cli::parse_from(["fanin", "serve", "--framing", "auto"]).command;
+        assert!(!serve.is_verbatim());
+    }
+}

@@ -1,0 +1,116 @@
+//! The program around the library: arguments, sinks, signals, reports.
+//!
+//! In: arguments and signals. Out: messages in a sink, lines on stderr, a report, an exit code.
+//! Never here: anything that an embedder could not do as well through the public face.
+
+mod args;
+mod limits;
+mod notes;
+mod report;
+mod sink;
+mod supervise;
+mod units;
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use fanin::{BoundAddr, Config};
+
+use self::args::{Cli, Command, Serve};
+use self::notes::{Notes, say};
+use self::sink::Outlets;
+use self::supervise::Supervisor;
+
+/// Something failed at run time.
+const FAILED: i32 = 1;
+/// Usage or configuration.
+const REFUSED: i32 = 2;
+
+/// Runs the program; its exit code.
+pub(crate) fn main() -> i32 {
+    let Command::Serve(serve) = Cli::parse().command;
+    match start(&serve) {
+        Ok(supervisor) => supervisor.run(),
+        Err(Refusal { code, error }) => {
+            say(format_args!("{error:#}"));
+            code
+        }
+    }
+}
+
+/// Why the program did not begin.
+struct Refusal {
+    code: i32,
+    error: anyhow::Error,
+}
+
+fn refused(error: impl Into<anyhow::Error>) -> Refusal {
+    Refusal {
+        code: REFUSED,
+        error: error.into(),
+    }
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        Self {
+            code: FAILED,
+            error,
+        }
+    }
+}
+
+fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
+    let mut config = serve.config();
+    let others = limits::Others {
+        listeners: config.listeners.len(),
+        reactors: config.reactors,
+        consumers: config.consumers,
+    };
+    let default = Config::default().max_connections;
+    let settled = limits::settle(serve.max_connections, default, limits::raise(), &others)
+        .map_err(|reason| refused(anyhow::Error::msg(reason)))?;
+    config.max_connections = settled.connections;
+    let checked = config.validate().map_err(|errors| {
+        let lines: Vec<_> = errors
+            .0
+            .iter()
+            .map(|error| args::in_options(&error.to_string()))
+            .collect();
+        refused(anyhow::Error::msg(lines.join("\nfanin: ")))
+    })?;
+    if let Some(notice) = settled.notice {
+        say(notice);
+    }
+
+    // Before the first connection: a signal from here on is seen.
+    let signals = supervise::signals().context("signals")?;
+    let notes = Notes::start(serve.verbose).context("thread fanin-notes")?;
+    let outlets = Outlets::open(serve.sink.clone())
+        .with_context(|| format!("--sink {}", serve.sink))
+        .map_err(refused)?;
+    let memory = checked.memory();
+    let fanin = checked.bind().context("--listen")?;
+
+    announce(fanin.handle.local_addrs());
+    memory.to_string().lines().for_each(say);
+    Ok(Supervisor::start(
+        serve,
+        fanin,
+        Arc::new(outlets),
+        notes,
+        signals,
+    )?)
+}
+
+/// One line for each listener, though every reactor has a socket for it.
+fn announce(addresses: &[BoundAddr]) {
+    let mut stderr = std::io::stderr().lock();
+    for (place, address) in addresses.iter().enumerate() {
+        if !addresses[..place].contains(address) {
+            let _ = writeln!(stderr, "listening on {address}");
+        }
+    }
+}

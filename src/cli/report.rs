@@ -1,0 +1,270 @@
+//! The report: what was counted, as JSON.
+//!
+//! In: a snapshot and the sinks' counts. Out: one JSON object on a line, in a file or on stderr.
+//! Never here: a number of our own making.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fanin::{ClosedInfo, ConnectionInfo, PauseCause, Pauses, Reason, Snapshot, Tally};
+use serde_json::{Map, Value, json};
+
+/// What the program knows besides the snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct Program {
+    pub(crate) uptime: Duration,
+    pub(crate) messages: u64,
+    pub(crate) unconfirmed: u64,
+    pub(crate) drain: Option<Drain>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Drain {
+    pub(crate) cause: &'static str,
+    pub(crate) taken: Duration,
+    pub(crate) timeout: Duration,
+    /// Did everything end in time?
+    pub(crate) complete: bool,
+}
+
+/// The part that every report has.
+pub(crate) fn totals(snapshot: &Snapshot, program: &Program) -> Value {
+    let (connections, bytes) = (&snapshot.connections, &snapshot.bytes);
+    json!({
+        "schema": 1,
+        "uptime_seconds": program.uptime.as_secs_f64(),
+        "connections": {
+            "accepted": connections.accepted,
+            "open": connections.open,
+            "refused": tally(&connections.refused),
+            "closed": tally(&connections.closed),
+        },
+        "bytes": {
+            "received": bytes.received,
+            "published": bytes.published,
+            "delivered": bytes.delivered,
+            "discarded": tally(&bytes.discarded),
+            "abandoned": bytes.abandoned,
+            "staged": bytes.staged,
+            "in_rings": bytes.in_rings,
+        },
+        "messages": { "delivered": program.messages },
+        "unconfirmed": program.unconfirmed,
+        "unread": snapshot.unread,
+        "pauses": pauses(&snapshot.pauses),
+        "peak": {
+            "connections": snapshot.peak.connections,
+            "ring_bytes": snapshot.peak.ring_bytes,
+            "staging_bytes": snapshot.peak.staging_bytes,
+        },
+        "long_turns": snapshot.long_turns,
+        "drain": program.drain.as_ref().map(|drain| json!({
+            "cause": drain.cause,
+            "seconds": drain.taken.as_secs_f64(),
+            "timeout_seconds": drain.timeout.as_secs_f64(),
+            "complete": drain.complete,
+        })),
+        "ended": snapshot.ended,
+        "balanced": snapshot.balanced(),
+    })
+}
+
+/// The part that only a running program has.
+pub(crate) fn live(
+    report: &mut Value,
+    snapshot: &Snapshot,
+    connections: &[ConnectionInfo],
+    closed: &[ClosedInfo],
+) {
+    let now = SystemTime::now();
+    report["live"] = connections.iter().map(|c| connection(c, now)).collect();
+    report["recently_closed"] = closed.iter().map(ended).collect();
+    report["rings"] = snapshot
+        .rings
+        .iter()
+        .map(|ring| {
+            json!({
+                "reactor": ring.reactor,
+                "consumer": ring.consumer,
+                "capacity": ring.capacity,
+                "occupied": ring.occupied,
+                "published": ring.published,
+                "delivered": ring.delivered,
+                "abandoned": ring.abandoned,
+                "unwalked": ring.unwalked,
+                "connections": ring.connections,
+                "blocked_seconds": ring.blocked_for.map(|time| time.as_secs_f64()),
+                "blocked": pause(&ring.blocked),
+            })
+        })
+        .collect();
+    report["listeners"] = snapshot
+        .listeners
+        .iter()
+        .map(|listener| {
+            json!({
+                "reactor": listener.reactor,
+                "address": listener.address.to_string(),
+                "state": listener.state,
+                "accepted": listener.accepted,
+            })
+        })
+        .collect();
+}
+
+fn connection(info: &ConnectionInfo, now: SystemTime) -> Value {
+    json!({
+        "id": info.id.to_string(),
+        "peer": info.peer.to_string(),
+        "listener": info.listener,
+        "consumer": info.consumer,
+        "state": info.state,
+        "causes": info.causes.iter().map(|cause| cause.label()).collect::<Vec<_>>(),
+        "closing": info.closing.map(|reason| reason.label()),
+        "since": now.checked_sub(info.state_for).map(unix),
+        "age_seconds": info.age.as_secs_f64(),
+        "quiet_seconds": info.quiet_for.as_secs_f64(),
+        "fin_at": info.fin_at.map(unix),
+        "reset_at": info.reset_at.map(unix),
+        "received": info.books.received,
+        "published": info.books.published,
+        "discarded": info.books.discarded,
+        "staged": info.books.staged,
+        "unread": info.unread,
+        "paused": pauses(&info.paused),
+    })
+}
+
+fn ended(info: &ClosedInfo) -> Value {
+    json!({
+        "id": info.id.to_string(),
+        "peer": info.peer.to_string(),
+        "listener": info.listener,
+        "consumer": info.consumer,
+        "reason": info.reason.label(),
+        "errno": match info.reason {
+            fanin::CloseReason::System(errno) => Some(errno),
+            _ => None,
+        },
+        "at": unix(info.at),
+        "age_seconds": info.age.as_secs_f64(),
+        "received": info.books.received,
+        "published": info.books.published,
+        "discarded": info.books.discarded,
+        "unread": info.unread,
+        "paused": pauses(&info.paused),
+    })
+}
+
+/// Every reason, zeros included: a name that is missing would read as a name that is wrong.
+fn tally<R: Reason>(tally: &Tally<R>) -> Value {
+    tally
+        .iter()
+        .map(|(reason, count)| (reason.label().to_owned(), Value::from(count)))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn pauses(list: &[(PauseCause, Pauses)]) -> Value {
+    PauseCause::ALL
+        .iter()
+        .map(|cause| {
+            let of_cause = list.iter().find(|(c, _)| c == cause);
+            let pauses = of_cause.map_or_else(Pauses::default, |(_, pauses)| *pauses);
+            (cause.label().to_owned(), pause(&pauses))
+        })
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn pause(pauses: &Pauses) -> Value {
+    json!({ "count": pauses.count, "seconds": pauses.time.as_secs_f64() })
+}
+
+/// Seconds since the epoch.
+fn unix(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0.0, |time| time.as_secs_f64())
+}
+
+/// Writes the report where `--report` says; without it, or for `-`, to stderr.
+pub(crate) fn write(report: &Value, to: Option<&Path>) -> io::Result<()> {
+    let line = format!("{report}\n");
+    match to {
+        Some(path) if path != Path::new("-") => replace(path, line.as_bytes()),
+        _ => io::stderr().lock().write_all(line.as_bytes()),
+    }
+}
+
+/// A reader sees the old report or the new one, never a part.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let beside: PathBuf = path.with_file_name(name);
+    let mut file = fs::File::create(&beside)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_has_every_name_even_when_nothing_happened() {
+        let report = totals(&Snapshot::default(), &Program::default());
+        assert_eq!(report["schema"], 1);
+        assert_eq!(report["balanced"], true);
+        assert_eq!(report["connections"]["closed"]["eof"], 0);
+        assert_eq!(report["connections"]["refused"]["descriptors"], 0);
+        assert_eq!(report["bytes"]["discarded"]["oversize"], 0);
+        assert_eq!(
+            report["pauses"]["ring"],
+            json!({"count": 0, "seconds": 0.0})
+        );
+        assert_eq!(report["messages"], json!({"delivered": 0}));
+        for name in ["unconfirmed", "unread", "peak", "drain", "ended"] {
+            assert!(report.get(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn numbers_come_from_the_snapshot_and_an_unbalanced_book_is_told() {
+        let mut snapshot = Snapshot::default();
+        snapshot.bytes.received = 10;
+        snapshot.bytes.published = 9;
+        let program = Program {
+            messages: 3,
+            unconfirmed: 5,
+            ..Program::default()
+        };
+        let mut report = totals(&snapshot, &program);
+        assert_eq!(report["bytes"]["received"], 10);
+        assert_eq!(report["messages"]["delivered"], 3);
+        assert_eq!(report["unconfirmed"], 5);
+        assert_eq!(report["balanced"], false);
+        live(&mut report, &snapshot, &[], &[]);
+        assert_eq!(report["live"], json!([]));
+        assert!(!report.to_string().contains('\n'));
+    }
+
+    #[test]
+    fn a_report_replaces_the_former_one_and_leaves_nothing_beside_it() {
+        let folder = std::env::temp_dir().join(format!("fanin-report-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("report.json");
+        write(&json!({"a": 1}), Some(&path)).unwrap();
+        write(&json!({"a": 2}), Some(&path)).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\":2}\n");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,321 @@
+//! The threads, the signals, and the end.
+//!
+//! In: signals, ended reactors, ended sinks. Out: the report and the exit code.
+//! Never here: a wait without end. A sink that hangs in a write is left behind when its time is up.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use fanin::{Fanin, Handle, RunError};
+use serde_json::Value;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use super::args::Serve;
+use super::notes::{Notes, say};
+use super::report::{self, Drain, Program};
+use super::sink::{self, Counts, Destination, Outcome, Outlets, Renderer};
+use super::{FAILED, units::Brief};
+
+/// How long a list of connections may take.
+const QUERY: Duration = Duration::from_secs(2);
+/// What ended threads are given to say so, after everybody's time was up.
+const GRACE: Duration = Duration::from_secs(2);
+/// Sinks give up so much before the reactors do, and a sink that still answers can say which message
+/// was the last: then the books are exact.
+const HEAD_START: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(crate) enum Event {
+    Signal(i32),
+    ReactorEnded(usize, Result<(), Ending>),
+    SinkEnded(usize, Outcome),
+}
+
+/// Why a reactor ended early.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// Its sink failed first, which is the reason to tell.
+    ConsumerGone,
+    Failed(String),
+}
+
+pub(crate) type Mailbox = (Sender<Event>, Receiver<Event>);
+
+pub(crate) fn signals() -> std::io::Result<Mailbox> {
+    let (sender, receiver) = channel();
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
+    let theirs = sender.clone();
+    thread::Builder::new()
+        .name("fanin-signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if theirs.send(Event::Signal(signal)).is_err() {
+                    return;
+                }
+            }
+        })?;
+    Ok((sender, receiver))
+}
+
+pub(crate) struct Supervisor {
+    events: Receiver<Event>,
+    handle: Handle,
+    outlets: Arc<Outlets>,
+    counts: Vec<Arc<Counts>>,
+    notes: Notes,
+    destination: Destination,
+    report: Option<PathBuf>,
+    drain_timeout: Duration,
+    began: Instant,
+    reactors: usize,
+    sinks: usize,
+    ending: Option<End>,
+    failed: bool,
+}
+
+/// Since when, why, and until when it ends.
+struct End {
+    cause: &'static str,
+    since: Instant,
+    sinks_until: Instant,
+    until: Instant,
+}
+
+impl Supervisor {
+    pub(crate) fn start(
+        serve: &Serve,
+        fanin: Fanin,
+        outlets: Arc<Outlets>,
+        notes: Notes,
+        (sender, events): Mailbox,
+    ) -> anyhow::Result<Self> {
+        let (reactors, sinks) = (fanin.reactors.len(), fanin.consumers.len());
+        let mut counts = Vec::new();
+        for (index, consumer) in fanin.consumers.into_iter().enumerate() {
+            let mine = Arc::new(Counts::default());
+            counts.push(Arc::clone(&mine));
+            let renderer = Renderer::new(serve.output, serve.is_verbatim());
+            let sink = outlets.sink(renderer, &mine, &notes);
+            let notes = notes.clone();
+            spawn(format!("fanin-sink-{index}"), &sender, move || {
+                let run = AssertUnwindSafe(|| sink::run(consumer, sink, &mine, &notes));
+                let outcome = catch_unwind(run)
+                    .unwrap_or_else(|_| Outcome::Failed(std::io::Error::other("panicked")));
+                Event::SinkEnded(index, outcome)
+            })?;
+        }
+        for (index, reactor) in fanin.reactors.into_iter().enumerate() {
+            spawn(format!("fanin-reactor-{index}"), &sender, move || {
+                let result = match catch_unwind(AssertUnwindSafe(|| reactor.run())) {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(RunError::ConsumerGone { .. })) => Err(Ending::ConsumerGone),
+                    Ok(Err(error)) => Err(Ending::Failed(error.to_string())),
+                    Err(_) => Err(Ending::Failed("panicked".to_owned())),
+                };
+                Event::ReactorEnded(index, result)
+            })?;
+        }
+        Ok(Self {
+            events,
+            handle: fanin.handle,
+            outlets,
+            counts,
+            notes,
+            destination: serve.sink.clone(),
+            report: serve.report.clone(),
+            drain_timeout: serve.drain_timeout,
+            began: Instant::now(),
+            reactors,
+            sinks,
+            ending: None,
+            failed: false,
+        })
+    }
+
+    /// Until everything has ended, or its time is up; the exit code.
+    pub(crate) fn run(mut self) -> i32 {
+        while self.reactors > 0 || self.sinks > 0 {
+            if self.ending.is_none() && (self.reactors == 0 || self.sinks == 0) {
+                // One side ended on its own; the other has as long as a drain.
+                self.end("failure", self.drain_timeout);
+            }
+            match self.wait() {
+                Ok(event) => self.handle_event(event),
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = Instant::now();
+                    match &self.ending {
+                        Some(end) if now >= end.until => break,
+                        Some(end) if now >= end.sinks_until => self.outlets.stop.stop(),
+                        _ => {}
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.finish()
+    }
+
+    fn wait(&self) -> Result<Event, RecvTimeoutError> {
+        let Some(end) = &self.ending else {
+            return self
+                .events
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected);
+        };
+        let next = match self.outlets.stop.is_stopped() {
+            true => end.until,
+            false => end.sinks_until,
+        };
+        let within = next.saturating_duration_since(Instant::now());
+        self.events.recv_timeout(within)
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Signal(SIGHUP) => self.outlets.reopen(),
+            Event::Signal(SIGUSR1) => self.show(),
+            Event::Signal(signal) if self.ending.is_none() => {
+                let timeout = self.drain_timeout;
+                let cause = if signal == SIGINT {
+                    "SIGINT"
+                } else {
+                    "SIGTERM"
+                };
+                say(format_args!(
+                    "{cause}: draining, {} at most; a second one stops at once",
+                    Brief(timeout)
+                ));
+                self.end(cause, timeout);
+                self.handle.drain(timeout);
+            }
+            Event::Signal(_) => {
+                self.end("second signal", Duration::ZERO);
+                self.outlets.stop.stop();
+                self.handle.stop();
+            }
+            Event::ReactorEnded(index, result) => {
+                self.reactors -= 1;
+                if let Err(ending) = result {
+                    // A sink that gave up when its time was up is told by what was not delivered.
+                    self.failed |= self.ending.is_none();
+                    if let Ending::Failed(reason) = ending {
+                        self.failed = true;
+                        say(format_args!("fanin-reactor-{index}: {reason}"));
+                    }
+                }
+            }
+            Event::SinkEnded(index, outcome) => {
+                self.sinks -= 1;
+                if let Outcome::Failed(error) = outcome {
+                    self.failed = true;
+                    say(format_args!(
+                        "--sink {} (consumer {index}): {error}",
+                        self.destination
+                    ));
+                    if self.ending.is_none() {
+                        self.end("sink failed", self.drain_timeout);
+                        self.handle.drain(self.drain_timeout);
+                    }
+                }
+                if self.sinks == 0 && self.failed {
+                    // Nobody is left to deliver to.
+                    self.handle.stop();
+                }
+            }
+        }
+    }
+
+    /// The end is settled: from now on nothing is waited for without limit.
+    fn end(&mut self, cause: &'static str, timeout: Duration) {
+        let now = Instant::now();
+        let since = self.ending.as_ref().map_or(now, |end| end.since);
+        self.ending = Some(End {
+            cause,
+            since,
+            sinks_until: now + timeout - HEAD_START.min(timeout / 20),
+            until: now + timeout + GRACE,
+        });
+    }
+
+    fn program(&self) -> Program {
+        let sum = |count: fn(&Counts) -> u64| self.counts.iter().map(|c| count(c)).sum();
+        Program {
+            uptime: self.began.elapsed(),
+            messages: sum(|counts| counts.messages.load(Ordering::Relaxed)),
+            unconfirmed: sum(|counts| counts.unconfirmed.load(Ordering::Relaxed)),
+            drain: self.ending.as_ref().map(|end| Drain {
+                cause: end.cause,
+                taken: end.since.elapsed(),
+                timeout: self.drain_timeout,
+                complete: self.reactors == 0 && self.sinks == 0,
+            }),
+        }
+    }
+
+    fn write(&self, report: &Value) -> bool {
+        let to = self.report.as_deref();
+        let written = report::write(report, to);
+        if let (Err(error), Some(path)) = (&written, to) {
+            say(format_args!("--report {}: {error}", path.display()));
+        }
+        written.is_ok()
+    }
+
+    /// SIGUSR1: the same, and who is there.
+    fn show(&self) {
+        let (connections, closed) = (self.handle.connections(), self.handle.recently_closed());
+        let (connections, closed) = (connections.wait(QUERY), closed.wait(QUERY));
+        let snapshot = self.handle.snapshot();
+        let mut report = report::totals(&snapshot, &self.program());
+        report::live(&mut report, &snapshot, &connections, &closed);
+        self.write(&report);
+    }
+
+    fn finish(mut self) -> i32 {
+        let snapshot = self.handle.snapshot();
+        if self.sinks > 0 || self.reactors > 0 {
+            say(format_args!(
+                "{} sinks and {} reactors did not end in time and are left behind",
+                self.sinks, self.reactors
+            ));
+        }
+        let lost = snapshot.bytes.abandoned;
+        if lost > 0 {
+            self.failed = true;
+            say(format_args!("{lost} bytes were not delivered"));
+        }
+        if snapshot.ended && !snapshot.balanced() {
+            self.failed = true;
+            say("the books do not balance: a bug of fanin's");
+        }
+        self.failed |= self.sinks > 0 || self.reactors > 0;
+        self.notes.end(GRACE);
+        if self.report.is_some() {
+            let report = report::totals(&snapshot, &self.program());
+            self.failed |= !self.write(&report);
+        }
+        if self.failed { FAILED } else { 0 }
+    }
+}
+
+fn spawn(
+    name: String,
+    sender: &Sender<Event>,
+    work: impl FnOnce() -> Event + Send + 'static,
+) -> anyhow::Result<()> {
+    let sender = sender.clone();
+    let context = format!("thread {name}");
+    thread::Builder::new()
+        .name(name)
+        // Nobody receives any more when the program is already leaving.
+        .spawn(move || drop(sender.send(work())))
+        .context(context)?;
+    Ok(())
+}

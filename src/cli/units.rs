@@ -1,0 +1,141 @@
+//! Sizes and times as people write them.
+//!
+//! In: `64KiB`, `30s`, `off`. Out: bytes and durations.
+//! Never here: a guess. `64K` could be either of two numbers, so it is neither.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Bytes.
+pub(crate) fn size(text: &str) -> Result<usize, String> {
+    const LEGAL: &str = "bytes, or a number with KiB, MiB, GiB (1024) or KB, MB, GB (1000)";
+    let (number, unit) = split(text);
+    let scale: usize = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return Err(format!("not a size: {LEGAL}")),
+    };
+    let number: usize = parse(number, LEGAL, "size")?;
+    number
+        .checked_mul(scale)
+        .ok_or_else(|| "more bytes than can be addressed".to_owned())
+}
+
+/// A time that cannot be switched off.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    const LEGAL: &str = "a number with ms, s, m or h";
+    let (number, unit) = split(text);
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("not a time: {LEGAL}")),
+    };
+    let number: u64 = parse(number, LEGAL, "time")?;
+    number
+        .checked_mul(millis)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "a longer time than can be counted".to_owned())
+}
+
+/// A deadline, which can be `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deadline(pub(crate) Option<Duration>);
+
+pub(crate) fn deadline(text: &str) -> Result<Deadline, String> {
+    if text == "off" {
+        return Ok(Deadline(None));
+    }
+    match duration(text) {
+        Ok(time) => Ok(Deadline(Some(time))),
+        Err(reason) => Err(format!("{reason}, or `off`")),
+    }
+}
+
+fn split(text: &str) -> (&str, &str) {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    (number, unit.trim())
+}
+
+fn parse<N: std::str::FromStr>(number: &str, legal: &str, what: &str) -> Result<N, String> {
+    if number.is_empty() {
+        return Err(format!("not a {what}: {legal}"));
+    }
+    number
+        .parse()
+        .map_err(|_| format!("{number} is too large a number"))
+}
+
+/// A time for people: the largest unit that says it exactly.
+pub(crate) struct Brief(pub(crate) Duration);
+
+impl fmt::Display for Brief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        match millis {
+            0 => f.write_str("0s"),
+            n if n % 3_600_000 == 0 => write!(f, "{}h", n / 3_600_000),
+            n if n % 60_000 == 0 => write!(f, "{}m", n / 60_000),
+            n if n % 1_000 == 0 => write!(f, "{}s", n / 1_000),
+            n => write!(f, "{n}ms"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_and_without_units() {
+        assert_eq!(size("0"), Ok(0));
+        assert_eq!(size("65536"), Ok(65536));
+        assert_eq!(size("64KiB"), Ok(65536));
+        assert_eq!(size("64 KiB"), Ok(65536));
+        assert_eq!(size("4MiB"), Ok(4 << 20));
+        assert_eq!(size("1GiB"), Ok(1 << 30));
+        assert_eq!(size("64kb"), Ok(64_000));
+        assert_eq!(size("2MB"), Ok(2_000_000));
+    }
+
+    #[test]
+    fn ambiguous_and_absurd_sizes_are_refused() {
+        for text in [
+            "",
+            "64K",
+            "KiB",
+            "-1",
+            "1.5MiB",
+            "4Mib/s",
+            "99999999999999999999",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert!(size("18446744073709551615GiB").is_err());
+        assert!(size("64K").unwrap_err().contains("KiB"));
+    }
+
+    #[test]
+    fn times_are_read_and_said_again() {
+        for text in ["250ms", "30s", "5m", "1h", "10s", "90s"] {
+            assert_eq!(Brief(duration(text).unwrap()).to_string(), text);
+        }
+        assert_eq!(deadline("off"), Ok(Deadline(None)));
+        assert_eq!(deadline("5m"), Ok(Deadline(Some(Duration::from_secs(300)))));
+    }
+
+    #[test]
+    fn a_time_needs_its_unit_and_only_deadlines_can_be_off() {
+        for text in ["", "30", "s", "1d", "-1s", "off", "99999999999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert!(deadline("never").unwrap_err().contains("off"));
+    }
+}
