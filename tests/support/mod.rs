@@ -1,0 +1,320 @@
+//! The program as a child process: started on a port of the kernel's choice, ended by SIGTERM, and
+//! never left behind.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Long enough for a busy machine; a test that passes does not wait so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks until there is an answer. The one place in the tests that waits.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {patience:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Lets time pass in which something must *not* happen: there is no condition to wait for.
+#[track_caller]
+pub(crate) fn nothing_for(time: Duration) {
+    let end = Instant::now() + time;
+    wait_for("the end of a silence", time + PATIENCE, || {
+        (Instant::now() >= end).then_some(())
+    });
+}
+
+/// A directory of a test's own, removed when dropped.
+pub(crate) struct Place(PathBuf);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("fanin-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `fanin serve` with the given options; add `--listen` and `--report` by [`Fanin::start`].
+pub(crate) fn serve(options: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanin"));
+    command.arg("serve").args(options);
+    command
+}
+
+/// A running program.
+pub(crate) struct Fanin {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+    /// What each `listening on` line named, in order.
+    pub(crate) addresses: Vec<String>,
+    pub(crate) place: Place,
+}
+
+impl Fanin {
+    /// Listens on a free TCP port of 127.0.0.1, writes to the file `output` of its place, and
+    /// reports into `report`.
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let place = Place::new();
+        let sink = format!("file:{}", place.path("output").display());
+        let mut command = serve(&["--listen", "tcp://127.0.0.1:0", "--sink", &sink]);
+        command.args(options).stdout(Stdio::null());
+        Self::start_with(command, place, 1)
+    }
+
+    /// Writes to a pipe, which is given back unread.
+    pub(crate) fn start_piped(options: &[&str]) -> (Self, ChildStdout) {
+        let mut command = serve(&["--listen", "tcp://127.0.0.1:0"]);
+        command.args(options).stdout(Stdio::piped());
+        let mut fanin = Self::start_with(command, Place::new(), 1);
+        let stdout = fanin.child.stdout.take().unwrap();
+        (fanin, stdout)
+    }
+
+    pub(crate) fn start_with(mut command: Command, place: Place, listeners: usize) -> Self {
+        command.arg("--report").arg(place.path("report"));
+        let mut child = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut fanin = Self {
+            child,
+            said: said.clone(),
+            addresses: Vec::new(),
+            place,
+        };
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                said.lock().unwrap().push(line);
+            }
+        });
+        fanin.addresses = wait_for("the program listens", PATIENCE, || {
+            let status = fanin.child.try_wait().unwrap();
+            let said = fanin.said();
+            assert!(status.is_none(), "ended at once, {status:?}: {said}");
+            let addresses: Vec<_> = said
+                .lines()
+                .filter_map(|line| line.split_once("listening on "))
+                .map(|(_, address)| address.trim().to_owned())
+                .collect();
+            (addresses.len() >= listeners).then_some(addresses)
+        });
+        fanin
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its standard error so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().join("\n")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        let address = self.addresses[0].strip_prefix("tcp://").unwrap();
+        address.parse().unwrap()
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address()).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    pub(crate) fn output(&self) -> Vec<u8> {
+        std::fs::read(self.place.path("output")).unwrap_or_default()
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_output(&self, what: &str, fits: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        wait_for(what, PATIENCE, || Some(self.output()).filter(|o| fits(o)))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// The report as SIGUSR1 has it written now.
+    #[track_caller]
+    pub(crate) fn report_now(&self) -> Value {
+        let path = self.place.path("report");
+        let _ = std::fs::remove_file(&path);
+        self.signal(Signal::USR1);
+        wait_for("a report after SIGUSR1", PATIENCE, || report(&path))
+    }
+
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait_for("the program's end", PATIENCE, || {
+            self.child.try_wait().unwrap()
+        })
+    }
+
+    /// SIGTERM, and the final report. Panics unless the program ends with 0 and balanced books.
+    #[track_caller]
+    pub(crate) fn drain(&mut self) -> Value {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", self.said());
+        let report = report(&self.place.path("report")).expect("a final report");
+        assert_eq!(report["balanced"], true, "{report:#}");
+        assert_eq!(report["schema"], 1, "{report:#}");
+        report
+    }
+
+    /// User and system time so far.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The command's name may contain blanks; what follows its `)` begins with field 3.
+        let (_, rest) = stat.rsplit_once(')').unwrap();
+        let ticks: u64 = rest
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().unwrap())
+            .sum();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// Open descriptors.
+    pub(crate) fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(path).unwrap().count()
+    }
+
+    /// Target descriptor and event mask of every registration in its epoll sets.
+    pub(crate) fn registrations(&self) -> Vec<(u32, u32)> {
+        let mut found = Vec::new();
+        let directory = format!("/proc/{}/fdinfo", self.pid());
+        for entry in std::fs::read_dir(directory).unwrap().flatten() {
+            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            for line in text.lines().filter(|line| line.starts_with("tfd:")) {
+                let mut words = line.split_whitespace();
+                let fd = words.nth(1).unwrap().parse().unwrap();
+                let mask = words.nth(1).unwrap();
+                found.push((fd, u32::from_str_radix(mask, 16).unwrap()));
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Fanin {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The last JSON value in a report file, if it is whole.
+pub(crate) fn report(path: &Path) -> Option<Value> {
+    let text = std::fs::read_to_string(path).ok()?;
+    serde_json::from_str(&text)
+        .or_else(|_| serde_json::from_str(text.lines().last().unwrap_or_default()))
+        .ok()
+}
+
+/// A count that the report may give by reasons: their sum.
+pub(crate) fn total(report: &Value, path: &str) -> u64 {
+    match report.pointer(path) {
+        Some(Value::Object(reasons)) => reasons.values().filter_map(Value::as_u64).sum(),
+        Some(value) => value.as_u64().unwrap(),
+        None => panic!("no {path} in {report:#}"),
+    }
+}
+
+/// The list of live connections: the first array whose elements have a `fin_at`.
+pub(crate) fn connections(report: &Value) -> Vec<Value> {
+    fn find(value: &Value) -> Option<&Vec<Value>> {
+        match value {
+            Value::Array(list) if list.first().is_some_and(|c| c.get("fin_at").is_some()) => {
+                Some(list)
+            }
+            Value::Object(map) => map.values().find_map(find),
+            _ => None,
+        }
+    }
+    find(report).cloned().unwrap_or_default()
+}
+
+/// Ends a test that needs something this machine lacks: fine if `.ci/allowed-skips` lists the name,
+/// a failure if not.
+#[track_caller]
+pub(crate) fn skip(name: &str, reason: &str) {
+    eprintln!("SKIP {name}: {reason}");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/allowed-skips");
+    let allowed = std::fs::read_to_string(path).unwrap_or_default();
+    let is_allowed = allowed
+        .lines()
+        .any(|line| line.split('#').next().unwrap_or_default().trim() == name);
+    assert!(
+        is_allowed,
+        "SKIP {name}: {reason}; install it (.ci/run does) or list `{name}` in .ci/allowed-skips"
+    );
+}
+
+/// Is there such a program?
+pub(crate) fn is_installed(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|directory| directory.join(name).is_file())
+}
+
+/// Runs a client to its end; panics with its words unless it ends well and in time.
+#[track_caller]
+pub(crate) fn client(command: &mut Command, input: &[u8]) {
+    use std::io::Write as _;
+    let place = Place::new();
+    let words = place.path("words");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(File::create(&words).unwrap())
+        .stderr(File::options().append(true).open(&words).unwrap())
+        .spawn()
+        .unwrap();
+    // Less than a pipe holds: no client needs to read for this to return.
+    assert!(input.len() <= 32 << 10);
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let patience = 3 * PATIENCE;
+    let status = wait_for("the client's end", patience, || child.try_wait().unwrap());
+    let mut said = String::new();
+    File::open(&words)
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert!(status.success(), "{command:?}: {status}: {said}");
+}
