@@ -1,3 +1,5 @@
+//! The framings, told as stories; the any-split property and custom framers stand in rooms of their own.
+
 mod any_split;
 mod custom;
 mod driver;

@@ -147,10 +147,14 @@ fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
 
+/// The smallest page of the machines that run Linux.
+const PAGE: usize = 4096;
+
 /// A ring of `capacity` bytes, a power of two of at least 64. `wake` ends the reactor's wait, `parked`
 /// is where the consumer sleeps.
 ///
-/// The memory is asked for at once, as zeros, and the system backs it page by page as it is touched.
+/// The memory is taken at once, every page of it: a machine that has too little says so at the start
+/// and not under overload, and no page fault falls into a turn.
 pub(crate) fn ring(
     capacity: usize,
     wake: Arc<dyn Wake>,
@@ -160,10 +164,15 @@ pub(crate) fn ring(
         capacity.is_power_of_two() && capacity >= 64,
         "a ring of {capacity} bytes"
     );
-    let zeros = Box::into_raw(vec![0u8; capacity].into_boxed_slice());
+    let mut zeros = vec![0u8; capacity].into_boxed_slice();
+    for page in zeros.chunks_mut(PAGE) {
+        // Zeros that the optimiser does not know to be there already.
+        page[0] = std::hint::black_box(0);
+    }
+    let zeros = Box::into_raw(zeros);
     // SAFETY: the pointer comes from `Box::into_raw` just now and is owned by nobody else;
     // `MaybeUninit<u8>` has the layout of `u8`, so the slice, its length and its allocation are the
-    // same. `vec![0; n]` asks the allocator for zeroed memory (calloc), which touches no page.
+    // same.
     let storage = unsafe { Box::from_raw(zeros as *mut [std::mem::MaybeUninit<u8>]) };
     // SAFETY: nothing is between read index 0 and write index 0. That the items outside are
     // initialised breaks nothing: `u8` needs no drop. Our own promise is the other way round, and

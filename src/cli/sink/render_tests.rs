@@ -1,3 +1,5 @@
+//! Records of each kind as the sinks render them.
+
 use super::*;
 
 struct Fake {
