@@ -299,7 +299,7 @@ impl fmt::Display for MemoryBound {
         let sum = |terms: &[(String, u64)]| {
             let terms: Vec<_> = terms
                 .iter()
-                .map(|(name, bytes)| format!("{name} {}", Bytes(*bytes)))
+                .map(|(name, bytes)| format!("{} ({name})", Bytes(*bytes)))
                 .collect();
             terms.join(" + ")
         };

@@ -198,10 +198,15 @@ impl Config {
         let smallest = (4 * claim).next_power_of_two();
         let ring = self.ring_bytes.unwrap_or(smallest.max(RING_BYTES));
         if !ring.is_power_of_two() {
+            let lower = (ring + 1).next_power_of_two() / 2;
             refuse(
                 "ring_bytes",
                 ring.to_string(),
-                "must be a power of two".into(),
+                format!(
+                    "must be a power of two, for messages of {max} bytes at least {smallest} bytes; \
+                     {lower} bytes carry messages of up to {} bytes",
+                    largest_message(lower, lower / 2)
+                ),
             );
             return (RING_BYTES, 0, 0);
         }
@@ -263,31 +268,42 @@ impl Checked {
         let c = &self.config;
         let term = |name: &str, bytes: usize| (name.to_owned(), bytes as u64);
         let rings = c.reactors * c.consumers;
-        let connection = slot_bytes() + PAUSE_BOX + PEER_ENTRY;
+        let slots = c.reactors * c.max_connections;
+        let several = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         // The oldest holder may go one message beyond the budget, and a part is a power of two.
         let beyond = c.reactors * (c.max_message + MARKS).next_power_of_two();
         let scratch = c.max_message + MARKS + READ_SIZES[READ_SIZES.len() - 1];
+        let ring = Bytes(self.ring_bytes as u64);
         MemoryBound {
             user: vec![
                 term(
-                    &format!("{rings} rings of {}", Bytes(self.ring_bytes as u64)),
+                    &format!("{} of {ring}", several(rings, "ring")),
                     rings * self.ring_bytes,
                 ),
-                // A slab and a table double when they grow: their unused halves count too.
+                // A slab and a table double when they grow, and keep their size: their unused halves
+                // count too, and any reactor may once have had all connections.
                 term(
-                    &format!("{} connections of {connection} B, twice", c.max_connections),
-                    2 * c.max_connections * connection,
+                    &format!("{slots} slots of {} B, twice", slot_bytes()),
+                    2 * slots * slot_bytes(),
+                ),
+                term(
+                    &format!("{} pause boxes of {PAUSE_BOX} B", c.max_connections),
+                    c.max_connections * PAUSE_BOX,
+                ),
+                term(
+                    &format!("{} peers of {PEER_ENTRY} B, twice", slots * c.consumers),
+                    2 * slots * c.consumers * PEER_ENTRY,
                 ),
                 term("staging", c.staging_bytes + beyond),
                 term(
-                    &format!("{} reactors", c.reactors),
+                    &several(c.reactors, "reactor"),
                     c.reactors * (REACTOR_BYTES + scratch),
                 ),
                 term("the program", 8 << 20),
             ],
             kernel: vec![term(
                 &format!(
-                    "({} connections + {} listeners of backlog {}) of 2 receive buffers of {}",
+                    "{} connections + {} listeners of backlog {}, each 2 receive buffers of {}",
                     c.max_connections,
                     c.listeners.len() * c.reactors,
                     c.backlog,
@@ -325,7 +341,8 @@ mod tests {
         assert_eq!(checked.ring_bytes(), 4 << 20);
         let printed = checked.memory().to_string();
         assert!(
-            printed.contains("1 rings of 4 MiB") && printed.contains("in the kernel at most"),
+            printed.contains("4 MiB (1 ring of 4 MiB)")
+                && printed.contains("in the kernel at most"),
             "{printed}"
         );
     }
