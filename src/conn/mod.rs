@@ -21,13 +21,16 @@
 //!
 //! | cause    | set by                             | cleared by                      | idle, message | stall | age |
 //! |----------|------------------------------------|---------------------------------|---------------|-------|-----|
-//! | ring     | waiting in the FIFO of a full ring | being served ([`Conn::handle_waited`]) | frozen | runs  | runs |
+//! | ring     | waiting in the FIFO of a full ring | being served                    | frozen        | runs  | runs |
 //! | staging  | a read that could not be staged    | any release of staging          | run           | -     | runs |
-//! | operator | `Handle::pause`                    | `Handle::resume`, a drain       | frozen        | -     | runs |
+//! | operator | `Handle::pause`                    | `Handle::resume`, any close     | frozen        | -     | runs |
+//!
+//! Frozen clocks go on where they stood: what held the connection up says afterwards for how long
+//! ([`Conn::handle_held`]), so that our slowness evicts nobody.
 //!
 //! A full ring is a state of the ring, and pauses thousands at once in O(1): so this cause alone is not
-//! in the machine, which only hears how long it waited, when it is served. The stall clock is the
-//! ring's too: its FIFO is in the order of waiting.
+//! in the machine, which only hears how long it waited. The stall clock is the ring's too: its FIFO is
+//! in the order of waiting.
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +41,7 @@ use crate::frame::Partial;
 
 /// 8 ms.
 pub(crate) type Tick = u32;
+const TICKS_PER_SEC: u64 = 125;
 
 /// The clocks' settings, in ticks.
 #[derive(Clone, Copy, Debug)]
@@ -144,42 +148,37 @@ impl Conn {
         self.staged = u32::try_from(staged).expect("a part is at most a message, which is a u32");
     }
 
-    pub(crate) fn handle_pause(&mut self, cause: PauseCause, now: Tick) {
+    /// A cause begins to hold. Returns whether it did not before.
+    pub(crate) fn handle_pause(&mut self, cause: PauseCause, now: Tick) -> bool {
         match self.state {
             State::Open => {
                 self.causes = bit(cause);
                 self.state = State::Paused { since: now };
+                true
             }
-            State::Paused { .. } => self.causes |= bit(cause),
+            State::Paused { .. } => {
+                let held = self.is_paused_by(cause);
+                self.causes |= bit(cause);
+                !held
+            }
             // Somebody who is leaving is not held up.
-            State::Draining { .. } | State::Closed { .. } => {}
+            State::Draining { .. } | State::Closed { .. } => false,
         }
     }
 
-    /// Clears a cause. Returns how long the pause was, if it is over.
-    pub(crate) fn handle_resume(&mut self, cause: PauseCause, now: Tick) -> Option<Tick> {
-        let State::Paused { since } = self.state else {
-            return None;
-        };
-        let had = self.causes;
+    /// A cause holds no longer. Returns whether it was the last one.
+    pub(crate) fn handle_resume(&mut self, cause: PauseCause) -> bool {
+        let held = self.is_paused_by(cause);
         self.causes &= !bit(cause);
-        if self.causes != 0 || had == 0 {
-            return None;
+        let over = held && self.causes == 0;
+        if over {
+            self.state = State::Open;
         }
-        self.state = State::Open;
-        let paused = now.wrapping_sub(since);
-        if cause == PauseCause::Operator {
-            self.freeze(paused);
-        }
-        Some(paused)
+        over
     }
 
-    /// It waited `ticks` for room in a full ring: its clocks stood still.
-    pub(crate) fn handle_waited(&mut self, ticks: Tick) {
-        self.freeze(ticks);
-    }
-
-    fn freeze(&mut self, ticks: Tick) {
+    /// We held it up for `ticks`, which were not its own: its clocks stood still.
+    pub(crate) fn handle_held(&mut self, ticks: Tick) {
         self.last_read = self.last_read.wrapping_add(ticks);
         self.message_since = self.message_since.wrapping_add(ticks);
     }
@@ -355,8 +354,14 @@ impl Conn {
         self.last_read
     }
 
-    pub(crate) fn message_since(&self) -> Tick {
-        self.message_since
+    /// Bytes a second of the message that is staged, since it began; `held`: for how long of that it
+    /// has been waiting for its ring. `None`: too young to tell, or an operator holds it up.
+    pub(crate) fn message_rate(&self, held: Tick, now: Tick) -> Option<u64> {
+        let took = now.wrapping_sub(self.message_since.wrapping_add(held));
+        if took == 0 || took >= 1 << 31 || self.is_paused_by(PauseCause::Operator) {
+            return None;
+        }
+        Some(u64::from(self.staged) * TICKS_PER_SEC / u64::from(took))
     }
 
     pub(crate) fn books(&self) -> Books {

@@ -78,7 +78,7 @@ fn waiting_for_a_full_ring_freezes_the_peers_clocks() {
         "only age runs"
     );
     assert_eq!(conn.handle_timeout(&CLOCKS, 70, 120), Expired::Nothing);
-    conn.handle_waited(70);
+    conn.handle_held(70);
     assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(170));
 }
 
@@ -86,7 +86,8 @@ fn waiting_for_a_full_ring_freezes_the_peers_clocks() {
 fn an_operators_pause_freezes_them_too_and_staging_does_not() {
     let mut conn = paused(PauseCause::Operator);
     assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(1000));
-    assert_eq!(conn.handle_resume(PauseCause::Operator, 50), Some(30));
+    conn.handle_held(30);
+    assert!(conn.handle_resume(PauseCause::Operator));
     assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(130));
 
     let conn = paused(PauseCause::Staging);
@@ -96,16 +97,36 @@ fn an_operators_pause_freezes_them_too_and_staging_does_not() {
 #[test]
 fn a_pause_ends_when_its_last_cause_does() {
     let mut conn = paused(PauseCause::Operator);
-    conn.handle_pause(PauseCause::Staging, 21);
-    assert_eq!(conn.handle_resume(PauseCause::Operator, 30), None);
+    assert!(conn.handle_pause(PauseCause::Staging, 21));
+    assert!(
+        !conn.handle_pause(PauseCause::Staging, 22),
+        "it held before"
+    );
+    assert!(!conn.handle_resume(PauseCause::Operator));
     assert!(!conn.may_be_served());
-    assert_eq!(conn.handle_resume(PauseCause::Staging, 31), Some(11));
+    assert!(conn.handle_resume(PauseCause::Staging));
     assert_eq!(conn.state(), State::Open);
-    assert_eq!(
-        conn.handle_resume(PauseCause::Staging, 32),
-        None,
+    assert!(
+        !conn.handle_resume(PauseCause::Staging),
         "a second resume is nothing"
     );
+}
+
+#[test]
+fn a_message_is_slow_by_its_own_time_and_not_by_ours() {
+    let mut conn = open();
+    conn.handle_read(1000, 0);
+    conn.handle_cut(0, 0, 1000, 0);
+    assert_eq!(conn.message_rate(0, 0), None, "too young to tell");
+    assert_eq!(conn.message_rate(0, 125), Some(1000));
+    assert_eq!(
+        conn.message_rate(100, 125),
+        Some(5000),
+        "it waited for its ring"
+    );
+    assert_eq!(conn.message_rate(126, 125), None);
+    conn.handle_pause(PauseCause::Operator, 125);
+    assert_eq!(conn.message_rate(0, 1250), None);
 }
 
 #[test]

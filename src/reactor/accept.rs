@@ -83,6 +83,8 @@ impl<N: Net> Reactor<N> {
         self.counters.open.set(self.counters.open.read() + 1);
         self.rearm(key);
         match opened {
+            // The last consumer is gone, and its ring is nobody's.
+            Ok(()) if self.lanes[consumer].gone => self.end(key, CloseReason::ConsumerGone),
             Ok(()) if self.phase != Phase::Running => {
                 self.begin_close(key, CloseReason::Shutdown);
             }

@@ -35,15 +35,9 @@ impl<N: Net> Reactor<N> {
             let Some(key) = self.wheel.expired(&mut self.slots, self.tick) else {
                 return;
             };
-            let slot = &self.slots[key];
-            let frozen = match slot.place {
-                Place::Ring => {
-                    let lane = &self.lanes[usize::from(slot.consumer)];
-                    ticks(lane.blocked_until(self.now.since_start) - slot.blocked_mark)
-                }
-                _ => 0,
-            };
-            match slot.conn.handle_timeout(&self.clocks, frozen, self.tick) {
+            let frozen = ticks(self.waited(key));
+            let conn = &self.slots[key].conn;
+            match conn.handle_timeout(&self.clocks, frozen, self.tick) {
                 Expired::Nothing => self.rearm(key),
                 Expired::Look(reason) => self.look(key, reason),
                 Expired::Close(reason) => self.begin_close(key, reason),

@@ -30,6 +30,7 @@ impl<N: Net> Reactor<N> {
         if reason.farewell() == Farewell::AtOnce {
             return self.end(key, reason);
         }
+        self.book_pauses(key);
         if !self.slots[key].conn.handle_close(reason, until) {
             return;
         }
@@ -82,6 +83,7 @@ impl<N: Net> Reactor<N> {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     self.slots[key].ready = false;
+                    self.watch_again(key);
                     return Served::Out;
                 }
                 Err(_) => {
@@ -137,6 +139,8 @@ impl<N: Net> Reactor<N> {
             _ => self.net.unread(&stream),
         };
         self.net.close(stream);
+        self.book_pauses(key);
+        let slot = &mut self.slots[key];
         slot.conn.handle_end(reason);
         if unread > 0 {
             slot.more().unread = unread;

@@ -6,9 +6,12 @@
 use std::time::Duration;
 
 use super::slots::Place;
-use super::{Reactor, tick_time, ticks};
-use crate::close::{CloseReason, PauseCause};
+use super::{Reactor, tick_of, tick_time};
+use crate::close::{CloseReason, PauseCause, Reason};
 use crate::net::Net;
+
+/// Who holds staging for a message that comes more slowly than this gives it up when it is scarce.
+const SLOW_BYTES_PER_SEC: u64 = 1024;
 
 impl<N: Net> Reactor<N> {
     /// Puts a connection where it will be read: at the tail of its ring's FIFO, or with those that are
@@ -37,17 +40,55 @@ impl<N: Net> Reactor<N> {
             Place::Staging => self.starved.remove(&mut self.slots, key),
             Place::Lingering => self.lingering.remove(&mut self.slots, key),
             Place::Ring => {
-                let slot = &mut self.slots[key];
-                let lane = &mut self.lanes[usize::from(slot.consumer)];
-                let waited = lane.blocked_until(self.now.since_start) - slot.blocked_mark;
-                if !waited.is_zero() {
-                    slot.conn.handle_waited(ticks(waited));
-                    slot.add_pause(PauseCause::Ring, waited);
-                    self.counters.add_pause(PauseCause::Ring, waited);
-                }
-                lane.fifo.remove(&mut self.slots, key);
+                self.book_wait(key);
+                let lane = usize::from(self.slots[key].consumer);
+                self.lanes[lane].fifo.remove(&mut self.slots, key);
             }
         }
+    }
+
+    /// For how long it has been waiting for its ring, as far as that is not booked.
+    pub(super) fn waited(&self, key: u32) -> Duration {
+        let slot = &self.slots[key];
+        if slot.place != Place::Ring || slot.conn.is_closed() {
+            return Duration::ZERO;
+        }
+        let lane = &self.lanes[usize::from(slot.consumer)];
+        lane.blocked_until(self.now.since_start) - slot.blocked_mark
+    }
+
+    /// Books the wait for its ring up to now: before a read, whose bytes have not waited.
+    pub(super) fn book_wait(&mut self, key: u32) {
+        let waited = self.waited(key);
+        if waited.is_zero() {
+            return;
+        }
+        let slot = &mut self.slots[key];
+        slot.blocked_mark += waited;
+        slot.conn.handle_held(tick_of(waited));
+        slot.add_pause(PauseCause::Ring, waited);
+        self.counters.add_pause(PauseCause::Ring, waited);
+    }
+
+    /// Books the pause by a cause that is about to end.
+    fn book_pause(&mut self, key: u32, cause: PauseCause) {
+        let slot = &mut self.slots[key];
+        if !slot.conn.is_paused_by(cause) {
+            return;
+        }
+        let took = self.tick.wrapping_sub(slot.more().paused_at[cause.index()]);
+        if cause == PauseCause::Operator {
+            slot.conn.handle_held(took);
+        }
+        slot.add_pause(cause, tick_time(took));
+        self.counters.add_pause(cause, tick_time(took));
+    }
+
+    /// It is about to close: whatever held it up ends with that.
+    pub(super) fn book_pauses(&mut self, key: u32) {
+        self.book_wait(key);
+        self.book_pause(key, PauseCause::Staging);
+        self.book_pause(key, PauseCause::Operator);
     }
 
     pub(super) fn resume_lanes(&mut self) {
@@ -93,15 +134,15 @@ impl<N: Net> Reactor<N> {
         Some(self.starved_since? + tick_time(self.clocks.message?))
     }
 
-    /// Staging has been spent for a whole message timeout: whoever sends its message at less than
-    /// 1 KiB/s gives its place to others.
+    /// Staging has been spent for a whole message timeout: whoever sends its message too slowly gives
+    /// its place to others.
     pub(super) fn close_slow_holders(&mut self) {
         self.starved_since = Some(self.now.since_start);
         let holders: Vec<u32> = self.staging.holders().collect();
         for key in holders {
-            let conn = &self.slots[key].conn;
-            let took = tick_time(self.tick.wrapping_sub(conn.message_since()).min(1 << 30));
-            if (conn.staged() as f64) < 1024.0 * took.as_secs_f64() {
+            let held = tick_of(self.waited(key));
+            let rate = self.slots[key].conn.message_rate(held, self.tick);
+            if rate.is_some_and(|rate| rate < SLOW_BYTES_PER_SEC) {
                 self.begin_close(key, CloseReason::Message);
             }
         }
@@ -109,9 +150,7 @@ impl<N: Net> Reactor<N> {
 
     pub(super) fn starve(&mut self, key: u32) {
         self.dequeue(key);
-        self.slots[key]
-            .conn
-            .handle_pause(PauseCause::Staging, self.tick);
+        self.hold(key, PauseCause::Staging);
         if self.slots[key].conn.is_paused_by(PauseCause::Staging) {
             self.starved.push(&mut self.slots, key);
             self.starved_since.get_or_insert(self.now.since_start);
@@ -119,18 +158,23 @@ impl<N: Net> Reactor<N> {
     }
 
     pub(super) fn pause(&mut self, key: u32, cause: PauseCause) {
-        self.slots[key].conn.handle_pause(cause, self.tick);
+        self.hold(key, cause);
         if self.slots[key].place == Place::Ring && !self.slots[key].conn.may_be_served() {
             self.dequeue(key);
         }
     }
 
-    pub(super) fn resume(&mut self, key: u32, cause: PauseCause) {
+    fn hold(&mut self, key: u32, cause: PauseCause) {
         let slot = &mut self.slots[key];
-        if let Some(paused) = slot.conn.handle_resume(cause, self.tick) {
-            slot.add_pause(cause, tick_time(paused));
-            self.counters.add_pause(cause, tick_time(paused));
-            if slot.ready {
+        if slot.conn.handle_pause(cause, self.tick) {
+            slot.more().paused_at[cause.index()] = self.tick;
+        }
+    }
+
+    pub(super) fn resume(&mut self, key: u32, cause: PauseCause) {
+        self.book_pause(key, cause);
+        if self.slots[key].conn.handle_resume(cause) {
+            if self.slots[key].ready {
                 self.enqueue(key);
             }
             self.rearm(key);

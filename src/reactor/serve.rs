@@ -165,6 +165,7 @@ impl<N: Net> Reactor<N> {
                 Served::NoRoom
             };
         }
+        self.book_wait(key);
         let lane_place = usize::from(self.slots[key].consumer);
         let tell_time = self.time_due(&self.lanes[lane_place]);
         let id = self.id(key);
@@ -394,7 +395,7 @@ impl<N: Net> Reactor<N> {
 
     /// Drained: whoever had been switched to hang-ups alone is watched for bytes again. Bytes that came
     /// in between raise an edge.
-    fn watch_again(&mut self, key: u32) {
+    pub(super) fn watch_again(&mut self, key: u32) {
         let slot = &mut self.slots[key];
         if slot.watch == Watch::Read {
             return;

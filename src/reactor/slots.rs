@@ -67,6 +67,8 @@ pub(crate) struct Slot<S> {
 #[derive(Debug, Default)]
 pub(crate) struct More {
     pub(crate) pauses: [Pauses; 3],
+    /// When each cause that holds now began to.
+    pub(crate) paused_at: [Tick; 3],
     /// Discarded, and not yet told to the consumer.
     pub(crate) gap: Option<(DiscardReason, u64, u64)>,
     /// Bytes that the kernel held when it was closed.
@@ -74,6 +76,8 @@ pub(crate) struct More {
 }
 
 const _: () = assert!(PauseCause::ALL.len() == 3);
+/// What the sum of promise 1 says of it.
+const _: () = assert!(size_of::<More>() <= 128);
 
 impl<S> Slot<S> {
     pub(crate) fn new(conn: Conn, stream: S, generation: u32, peer: Peer) -> Self {

@@ -1,4 +1,5 @@
 //! A consumer's own books: what it was given, summed by connection, held against `Closed`.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
