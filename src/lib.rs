@@ -1,5 +1,105 @@
 //! fanin takes messages from very many connections and hands them to a few consumer threads: in bounded
 //! memory, never blocking the thread that reads, never losing a byte that it cannot account for.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use fanin::{Config, Ended, Record};
+//!
+//! let fanin = Config::listen("tcp://127.0.0.1:0")?.validate()?.bind()?;
+//! # fanin.handle.drain(std::time::Duration::from_secs(1));
+//! let mut threads = Vec::new();
+//! for mut consumer in fanin.consumers {
+//!     threads.push(std::thread::spawn(move || loop {
+//!         let batch = match consumer.wait() {
+//!             Ok(batch) => batch,
+//!             Err(end) => break assert_eq!(end, Ended::Drained),
+//!         };
+//!         for record in batch.records() {
+//!             if let Record::Messages(messages) = record {
+//!                 for text in messages.iter() {
+//!                     println!("{}: {}", messages.peer(), text.escape_ascii());
+//!                 }
+//!             }
+//!         }
+//!         batch.release(); // delivered
+//!     }));
+//! }
+//! for reactor in fanin.reactors {
+//!     threads.push(std::thread::spawn(move || reactor.run().unwrap()));
+//! }
+//! // Until `fanin.handle.drain(..)` or `.stop()`, from any thread.
+//! threads.into_iter().for_each(|thread| thread.join().unwrap());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The journey of a byte
+//!
+//! ```text
+//!  peer ──► kernel socket buffer
+//!             │ an edge; its token names a slot and the slot's generation        net, reactor::slots
+//!             ▼
+//!    reactor: the connection joins the FIFO of those that are ready for its ring  reactor::lane
+//!             │ the head claims room for a read                                   ring
+//!             │     └─ none: the ring is Blocked, and all behind it wait          reactor::pause
+//!             ▼
+//!    recv into the claim, behind the room for a header and the staged bytes       reactor::serve
+//!             │ where does the last whole message end?                            frame
+//!             │     ├─ up to there: a record, committed
+//!             │     └─ the rest: staged, a part of one message                    reactor::staging
+//!             ▼
+//!    ring (bytes, one producer, one consumer): [header|messages…][header|…][padding]
+//!             │ at the end of the turn: wake the consumers that sleep and have got something
+//!             ▼
+//!    consumer: a Batch on loan ── records ── release: delivered                   consumer
+//!             │ enough is released for whom the ring was full: wake the reactor
+//!             ▼
+//!    reactor: serves the FIFO again, head first
+//! ```
+//!
+//! The kernel copies a byte into the ring, and the consumer reads it there. Only the parts of a message
+//! that came in several reads are copied once more, when the message is whole.
+//!
+//! # Promises
+//!
+//! 1. **Bounded.** Memory is a sum that is known before the first connection: [`Checked::memory`].
+//! 2. **Nothing blocks.** A reactor waits in its poll and nowhere else. A full ring pauses the connections
+//!    that feed it, and no others.
+//! 3. **Nothing leaks.** Each accepted connection ends once, with one [`CloseReason`]. A paused one stays
+//!    observed: its peer's FIN or RST is noticed, and its deadlines run, while it is not read.
+//! 4. **Closed books.** Two ledgers without a remainder: for connections `received = published +
+//!    discarded + staged` ([`Books`]), for rings `published = delivered + abandoned + in the ring`
+//!    ([`RingStatus`]). [`Record::Closed`] carries a connection's books, so that a consumer can prove
+//!    them wrong.
+//! 5. **Order.** A connection's messages arrive in order, once each, at one consumer; where something was
+//!    discarded in between, a [`Record::Gap`] stands in its place.
+//! 6. **Everything explains itself.** Each pause has a cause, a ring and a duration ([`ConnectionInfo`]);
+//!    each end, refusal and discard has a reason.
+//!
+//! What they do not promise: that a sender which was told nothing knows what arrived. Plain TCP
+//! acknowledges what the kernel took, and a server that ends can lose what it had not read; it is counted
+//! ([`Snapshot::unread`]), not delivered.
+//!
+//! # Under overload
+//!
+//! A consumer that is slow lets its ring fill. At the high mark the ring is blocked: the reactor stops
+//! reading the connections that are bound to it, TCP holds their senders, and reading goes on, the longest
+//! waiting first, once the ring is down to its low mark. What waits for longer than
+//! [`Deadlines::stall`] is closed with [`CloseReason::Stall`]. A consumer that is dropped or panics ends
+//! its connections ([`OnConsumerGone`]); one that hangs holds up its own connections, and a drain only for
+//! as long as the drain was given.
+//!
+//! # One thread
+//!
+//! [`Reactor::turn`] and [`Consumer::try_next`] may stand in one loop: see `examples/one_thread.rs`.
+//! [`Consumer::poll_next`] serves tasks of any async runtime.
+//!
+//! # Features
+//!
+//! - `cli` (default): the program `fanin`. Without it the library depends on mio, ringbuf, slab, memchr,
+//!   socket2 and rustix alone.
+//!
+//! Linux only. All `unsafe` stands in one room, `ring`.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("fanin runs on Linux only: its paused connections are observed by EPOLLRDHUP");
@@ -34,3 +134,8 @@ pub use crate::status::{
     BoundAddr, ByteCounts, ClosedInfo, ConnectionCounts, ConnectionInfo, ListenerStatus,
     MemoryBound, Pauses, Peak, RingStatus, Snapshot, Work,
 };
+
+/// The README's code, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -303,9 +303,9 @@ impl Checked {
             ],
             kernel: vec![term(
                 &format!(
-                    "{} connections + {} listeners of backlog {}, each 2 receive buffers of {}",
+                    "{} connections + {} of backlog {}, each 2 receive buffers of {}",
                     c.max_connections,
-                    c.listeners.len() * c.reactors,
+                    several(c.listeners.len() * c.reactors, "listener"),
                     c.backlog,
                     Bytes(c.receive_buffer as u64)
                 ),
