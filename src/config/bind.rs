@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,9 +19,9 @@ use crate::status::BoundAddr;
 /// one.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Fanin {
+pub struct Fanin<N: Net = Mio> {
     /// One for each of [`Config::reactors`](crate::Config::reactors).
-    pub reactors: Vec<Reactor>,
+    pub reactors: Vec<Reactor<N>>,
     /// One for each of [`Config::consumers`](crate::Config::consumers).
     pub consumers: Vec<Consumer>,
     /// The way to all of them from any thread.
@@ -63,34 +64,40 @@ impl Checked {
         let mut addrs = Vec::new();
         let mut sockets: Vec<Vec<_>> = (0..config.reactors).map(|_| Vec::new()).collect();
         for listen in &config.listeners {
-            let framing = listen
-                .framing
-                .clone()
-                .unwrap_or_else(|| config.framing.clone());
             let opened = match &listen.address {
                 ListenAddr::Tcp(address) => bind_tcp(*address, config.reactors, &options),
                 ListenAddr::Unix(path) => bind_unix(path, config.reactors, &options),
                 ListenAddr::Inherited(fd) => inherit(fd, config.reactors),
             };
-            let what = || match &listen.address {
-                ListenAddr::Tcp(address) => BoundAddr::Tcp(*address).to_string(),
-                ListenAddr::Unix(path) => BoundAddr::Unix(Some(path.clone())).to_string(),
-                ListenAddr::Inherited(fd) => format!("inherited {fd:?}"),
-            };
             let (listeners, bound) = opened.map_err(|source| BindError {
-                what: what(),
+                what: listen.address.to_string(),
                 source,
             })?;
             addrs.push(bound);
             for (mine, listener) in sockets.iter_mut().zip(listeners) {
-                mine.push((listener, framing.clone()));
+                mine.push(listener);
             }
         }
-        let framings: Arc<[Framing]> = sockets[0]
-            .iter()
-            .map(|(_, framing)| framing.clone())
-            .collect();
+        let mut nets = Vec::new();
+        for (index, listeners) in sockets.into_iter().enumerate() {
+            let net = Mio::new().map_err(|source| failed(index, source))?;
+            nets.push((net, listeners));
+        }
+        self.assemble(nets, addrs)
+    }
 
+    /// The same over any network: for each reactor one, with a listener for each of the configuration's.
+    pub(crate) fn assemble<N: Net>(
+        self,
+        nets: Vec<(N, Vec<N::Listener>)>,
+        addrs: Vec<BoundAddr>,
+    ) -> Result<Fanin<N>, BindError> {
+        let config = &self.config;
+        let framings: Arc<[Framing]> = config
+            .listeners
+            .iter()
+            .map(|listen| listen.framing.as_ref().unwrap_or(&config.framing).clone())
+            .collect();
         let parked: Vec<_> = (0..config.consumers)
             .map(|_| Arc::new(Parked::new()))
             .collect();
@@ -100,12 +107,7 @@ impl Checked {
         let mut reactors = Vec::new();
         let mut remotes: Vec<Remote> = Vec::new();
         let mut wakers: Vec<Arc<dyn Wake>> = Vec::new();
-        for (index, listeners) in sockets.into_iter().enumerate() {
-            let failed = |source| BindError {
-                what: format!("reactor {index}"),
-                source,
-            };
-            let net = Mio::new().map_err(failed)?;
+        for (index, (net, listeners)) in nets.into_iter().enumerate() {
             wakers.push(net.waker());
             let mut lanes = Vec::new();
             for (parked, ends) in parked.iter().zip(&mut ends) {
@@ -115,7 +117,10 @@ impl Checked {
             }
             let parts = Parts {
                 index,
-                listeners,
+                listeners: listeners
+                    .into_iter()
+                    .zip(framings.iter().cloned())
+                    .collect(),
                 lanes,
                 max_message: config.max_message,
                 clocks: Clocks {
@@ -136,7 +141,7 @@ impl Checked {
                 drain_timeout: config.drain_timeout,
                 admission: admission.clone(),
             };
-            let reactor = Reactor::new(net, parts).map_err(failed)?;
+            let reactor = Reactor::new(net, parts).map_err(|source| failed(index, source))?;
             remotes.push(reactor.remote(start));
             reactors.push(reactor);
         }
@@ -172,6 +177,23 @@ impl Checked {
         Limits {
             max: framing.max_message(self.config.max_message),
             oversize: self.oversize(framing),
+        }
+    }
+}
+
+fn failed(reactor: usize, source: io::Error) -> BindError {
+    BindError {
+        what: format!("reactor {reactor}"),
+        source,
+    }
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => BoundAddr::Tcp(*address).fmt(f),
+            Self::Unix(path) => BoundAddr::Unix(Some(path.clone())).fmt(f),
+            Self::Inherited(fd) => write!(f, "inherited descriptor {}", fd.as_raw_fd()),
         }
     }
 }
