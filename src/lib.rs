@@ -115,6 +115,8 @@ mod peer;
 mod policy;
 mod reactor;
 mod ring;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod status;
 
 pub use crate::books::{Books, Tally};

@@ -7,6 +7,8 @@
 //! The trait is public so that a reactor can be named and simulated; it is not stable.
 
 mod mio;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 
 use std::io;
 use std::sync::Arc;

@@ -92,6 +92,12 @@ impl Lane {
         true
     }
 
+    /// Is it certain that somebody will look at this ring when there is room?
+    #[cfg(feature = "sim")]
+    pub(crate) fn will_resume(&self) -> bool {
+        self.producer.waits_for() == self.resume_at || self.producer.released() >= self.resume_at
+    }
+
     /// Is there room again? Returns how long it was blocked, if it flows from now on.
     pub(crate) fn resume(&mut self, now: Duration) -> Option<Duration> {
         let Flow::Blocked { since } = self.flow else {

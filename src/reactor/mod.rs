@@ -4,6 +4,8 @@
 //! Never here: a wait outside `poll`, a lock, a log write, a user's hook.
 
 mod accept;
+#[cfg(feature = "sim")]
+mod check;
 mod control;
 mod counters;
 mod deadlines;
@@ -305,7 +307,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// How long nothing is to be done, as far as we know.
-    fn patience(&self, at_most: Option<Duration>) -> Option<Duration> {
+    pub(crate) fn patience(&self, at_most: Option<Duration>) -> Option<Duration> {
         let busy = self
             .lanes
             .iter()

@@ -224,6 +224,21 @@ impl Fifo {
         (self.head != NONE).then_some(self.head)
     }
 
+    /// By walking it, for those who check.
+    #[cfg(feature = "sim")]
+    pub(crate) fn len<S>(&self, slots: &Slots<S>) -> usize {
+        let mut count = 0;
+        let mut at = self.head;
+        let mut before = NONE;
+        while at != NONE {
+            assert_eq!((slots[at].place, slots[at].prev), (self.place, before));
+            (before, at) = (at, slots[at].next);
+            count += 1;
+        }
+        assert_eq!(self.tail, before);
+        count
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.head == NONE
     }

@@ -66,6 +66,12 @@ impl Staging {
         self.held
     }
 
+    /// The most that may ever be used: the budget, and what the oldest holder has beyond it.
+    #[cfg(feature = "sim")]
+    pub(crate) fn most(&self) -> usize {
+        self.budget + self.class(self.largest)
+    }
+
     /// How many bytes the part may have after the next read: all that a message can have, or less
     /// when the budget is short; not more than it has now: nothing more can be staged.
     pub(crate) fn room(&self, key: PartKey, wanted: usize) -> usize {

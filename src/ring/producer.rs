@@ -121,6 +121,12 @@ impl Producer {
         false
     }
 
+    /// The position that wakes, 0 for none.
+    #[cfg(feature = "sim")]
+    pub(crate) fn waits_for(&self) -> u64 {
+        self.shared.producer.0.wake_at.load(Ordering::Relaxed)
+    }
+
     /// Takes a [`Producer::wait_for`] back. A wake that is under way still comes.
     pub(crate) fn clear_wait(&mut self) {
         // Relaxed: a consumer that misses it wakes once for nothing.

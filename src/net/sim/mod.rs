@@ -1,0 +1,309 @@
+//! A network that is not there: the same calls, edges and errors as Linux has, from a seed.
+//!
+//! In: what peers do ([`SimPeer`]), what reactors call ([`SimNet`]). Out: events, bytes and errors, no more
+//! politely than a kernel. Never here: a reactor or a consumer; whoever runs them hands in a step that is
+//! taken inside each call, so that the others move between any two calls of a reactor.
+//!
+//! How it could lie, and does not: edges, not levels; a closed window holds its peer; closing with unread
+//! bytes is an RST; after an RST what was queued stays readable; descriptors are used again at once; an
+//! edge is looked at again before it is told; time moves in poll alone.
+
+mod fault;
+mod random;
+mod state;
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+pub use self::fault::{Fault, Faults};
+pub use self::random::Random;
+pub(crate) use self::state::Sent;
+use self::state::State;
+use super::{Event, Net, Now, Token, Watch};
+use crate::peer::Peer;
+use crate::ring::Wake;
+
+/// What happens beside a reactor, inside each of its calls.
+pub(crate) type Others = Rc<dyn Fn()>;
+
+/// The network that several reactors and many peers share.
+#[derive(Clone, Debug)]
+pub(crate) struct SimNetwork(Rc<RefCell<State>>);
+
+/// The network as one reactor sees it.
+pub struct SimNet {
+    state: Rc<RefCell<State>>,
+    reactor: usize,
+    waker: Arc<SimWaker>,
+    others: Others,
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct SimListener {
+    state: Rc<RefCell<State>>,
+    key: usize,
+}
+
+/// A connection. Dropped, its descriptor is free for the next one.
+#[derive(Debug)]
+pub struct SimStream {
+    state: Rc<RefCell<State>>,
+    key: usize,
+    fd: usize,
+}
+
+/// A peer's end of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct SimPeer {
+    state: Rc<RefCell<State>>,
+    pub(crate) key: usize,
+}
+
+/// What ends a reactor's poll.
+#[derive(Debug, Default)]
+pub(crate) struct SimWaker(AtomicBool);
+
+impl Wake for SimWaker {
+    fn wake(&self) {
+        // One thread: the order of a flag among others is the program's.
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl SimWaker {
+    pub(crate) fn is_woken(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl SimNetwork {
+    pub(crate) fn new(random: Random, faults: Faults, reactors: usize) -> Self {
+        Self(Rc::new(RefCell::new(State::new(random, faults, reactors))))
+    }
+
+    /// Descriptors of the process, bytes of a receive window, connections that wait at a listener.
+    pub(crate) fn limit(&self, descriptors: usize, window: usize, backlog: usize) {
+        self.0.borrow_mut().limit(descriptors, window, backlog);
+    }
+
+    /// One reactor's view, with a listener for each place; `others` is called inside each call.
+    pub(crate) fn net(
+        &self,
+        reactor: usize,
+        places: usize,
+        others: Others,
+    ) -> (SimNet, Vec<SimListener>) {
+        let listeners = (0..places)
+            .map(|place| SimListener {
+                state: self.0.clone(),
+                key: self.0.borrow_mut().add_listener(place, reactor),
+            })
+            .collect();
+        let net = SimNet {
+            state: self.0.clone(),
+            reactor,
+            waker: Arc::default(),
+            others,
+        };
+        (net, listeners)
+    }
+
+    pub(crate) fn connect(&self, place: usize, peer: Peer) -> Option<SimPeer> {
+        let key = self.0.borrow_mut().connect(place, peer)?;
+        Some(SimPeer {
+            state: self.0.clone(),
+            key,
+        })
+    }
+
+    pub(crate) fn is_listening(&self, place: usize) -> bool {
+        self.0.borrow().is_listening(place)
+    }
+
+    pub(crate) fn is_ready(&self, reactor: usize) -> bool {
+        self.0.borrow().is_ready(reactor)
+    }
+
+    pub(crate) fn open_descriptors(&self) -> usize {
+        self.0.borrow().open_descriptors()
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.0.borrow().now
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        self.0.borrow_mut().now += time;
+    }
+
+    /// Does the fault happen now?
+    pub(crate) fn strikes(&self, fault: Fault) -> bool {
+        let state = &mut *self.0.borrow_mut();
+        state.faults.strikes(fault, &mut state.random)
+    }
+
+    pub(crate) fn note(&self, fault: Fault) {
+        self.0.borrow_mut().faults.note(fault);
+    }
+
+    /// From now on nothing goes wrong any more.
+    pub(crate) fn calm(&self) {
+        self.0.borrow_mut().faults.calm();
+        self.say(|| "the faults stop".to_owned());
+    }
+
+    pub(crate) fn faults(&self) -> Faults {
+        self.0.borrow().faults.clone()
+    }
+
+    pub(crate) fn keep_trace(&self) {
+        self.0.borrow_mut().trace = Some(Vec::new());
+    }
+
+    pub(crate) fn trace(&self) -> Vec<String> {
+        self.0.borrow().trace.clone().unwrap_or_default()
+    }
+
+    pub(crate) fn say(&self, what: impl FnOnce() -> String) {
+        self.0.borrow_mut().say(what);
+    }
+}
+
+impl SimPeer {
+    pub(crate) fn send(&self, bytes: &[u8]) -> Sent {
+        self.state.borrow_mut().send(self.key, bytes)
+    }
+
+    /// Would a write take anything, or fail? Until then a peer is held.
+    pub(crate) fn can_send(&self) -> bool {
+        self.state.borrow().can_send(self.key)
+    }
+
+    pub(crate) fn finish(&self) {
+        self.state.borrow_mut().finish_peer(self.key);
+    }
+
+    pub(crate) fn reset(&self) {
+        self.state.borrow_mut().reset_peer(self.key);
+    }
+
+    /// Has our end finished, or closed?
+    pub(crate) fn sees_fin(&self) -> bool {
+        let state = self.state.borrow();
+        let socket = &state.sockets[self.key];
+        socket.finished || socket.end.is_some()
+    }
+
+    /// Bytes that arrived, and of these, those that nobody had read when the descriptor was closed.
+    pub(crate) fn arrived(&self) -> (u64, u64) {
+        let state = self.state.borrow();
+        let socket = &state.sockets[self.key];
+        (socket.arrived, socket.end.map_or(0, |end| end.left))
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.borrow().sockets[self.key].end.is_some()
+    }
+}
+
+impl Drop for SimListener {
+    fn drop(&mut self) {
+        self.state.borrow_mut().close_listener(self.key);
+    }
+}
+
+impl Drop for SimStream {
+    fn drop(&mut self) {
+        self.state.borrow_mut().close(self.key, self.fd);
+    }
+}
+
+impl SimNet {
+    pub(crate) fn sim_waker(&self) -> Arc<SimWaker> {
+        self.waker.clone()
+    }
+}
+
+impl Net for SimNet {
+    type Listener = SimListener;
+    type Stream = SimStream;
+
+    fn poll(&mut self, events: &mut Vec<Event>, _timeout: Option<Duration>) -> io::Result<()> {
+        (self.others)();
+        // Whoever runs the reactor let the time pass before: this poll has something, or its time is up.
+        self.waker.0.store(false, Ordering::Relaxed);
+        self.state.borrow_mut().poll(self.reactor, events);
+        Ok(())
+    }
+
+    fn now(&self) -> Now {
+        let since_start = self.state.borrow().now;
+        Now {
+            since_start,
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + since_start,
+        }
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.waker.clone()
+    }
+
+    fn listen(&mut self, listener: &SimListener, token: Token) -> io::Result<()> {
+        self.state.borrow_mut().watch_listener(listener.key, token);
+        Ok(())
+    }
+
+    fn accept(&mut self, listener: &SimListener) -> io::Result<(SimStream, Peer)> {
+        (self.others)();
+        let (key, fd, peer) = self.state.borrow_mut().accept(listener.key)?;
+        let stream = SimStream {
+            state: self.state.clone(),
+            key,
+            fd,
+        };
+        Ok((stream, peer))
+    }
+
+    fn refuse(&mut self, listener: &SimListener) -> bool {
+        (self.others)();
+        self.state.borrow_mut().refuse(listener.key)
+    }
+
+    fn open(&mut self, stream: &SimStream, token: Token) -> io::Result<()> {
+        self.watch(stream, token, Watch::Read)
+    }
+
+    fn watch(&mut self, stream: &SimStream, token: Token, watch: Watch) -> io::Result<()> {
+        (self.others)();
+        let mut state = self.state.borrow_mut();
+        state.watch(stream.key, self.reactor, token, watch)
+    }
+
+    fn read(&mut self, stream: &SimStream, into: &mut [u8]) -> io::Result<usize> {
+        (self.others)();
+        self.state.borrow_mut().read(stream.key, into)
+    }
+
+    fn unread(&self, stream: &SimStream) -> u64 {
+        (self.others)();
+        self.state.borrow().unread(stream.key)
+    }
+
+    fn finish(&mut self, stream: &SimStream) {
+        (self.others)();
+        self.state.borrow_mut().finish(stream.key);
+    }
+}
+
+impl std::fmt::Debug for SimNet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimNet")
+            .field("reactor", &self.reactor)
+            .finish_non_exhaustive()
+    }
+}

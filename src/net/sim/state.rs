@@ -1,0 +1,535 @@
+//! The virtual network itself: sockets, windows, backlogs, descriptors, edges, the clock.
+//!
+//! In: what peers do, what reactors call. Out: what Linux would have answered, or worse.
+//! Never here: a reactor, a consumer, a choice that the seed did not make.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use super::fault::{Fault, Faults};
+use super::random::Random;
+use crate::net::{Event, Token, Watch};
+use crate::peer::Peer;
+
+pub(super) const EINTR: i32 = 4;
+pub(super) const EAGAIN: i32 = 11;
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const ENOSPC: i32 = 28;
+const ECONNABORTED: i32 = 103;
+const ECONNRESET: i32 = 104;
+const ENOBUFS: i32 = 105;
+
+fn errno<T>(errno: i32) -> io::Result<T> {
+    Err(io::Error::from_raw_os_error(errno))
+}
+
+/// One connection, from the handshake on; kept after its end for those who check.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) peer: Peer,
+    /// Arrived, and not read.
+    queue: VecDeque<u8>,
+    /// Bytes that ever arrived.
+    pub(super) arrived: u64,
+    /// Reads stop once before the byte with this number.
+    urgent: Option<u64>,
+    /// The peer's FIN is behind what is queued.
+    fin: bool,
+    /// An RST came; the queue stays readable, then a read fails once.
+    reset: Option<i32>,
+    is_reset: bool,
+    /// We said that we send nothing more.
+    pub(super) finished: bool,
+    pub(super) end: Option<Closed>,
+    watched: Option<(usize, Token, Watch)>,
+    is_ready: bool,
+}
+
+/// How our descriptor was closed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closed {
+    /// Bytes that had not been read: the peer gets an RST.
+    pub(super) left: u64,
+}
+
+#[derive(Debug)]
+struct Listening {
+    place: usize,
+    reactor: usize,
+    is_open: bool,
+    backlog: VecDeque<usize>,
+    token: Option<Token>,
+    is_ready: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Listener(usize),
+    Socket(usize),
+}
+
+/// One reactor's epoll.
+#[derive(Debug, Default)]
+struct Epoll {
+    ready: VecDeque<Source>,
+    /// Tokens of connections that were closed.
+    dead: Vec<Token>,
+}
+
+/// What a peer's write came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// So many bytes are on their way; 0: the window is full.
+    Took(usize),
+    /// The connection is reset.
+    Gone,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) now: Duration,
+    pub(super) random: Random,
+    pub(super) faults: Faults,
+    pub(super) sockets: Vec<Socket>,
+    listeners: Vec<Listening>,
+    /// By number, the lowest free one first, as POSIX has it.
+    descriptors: Vec<bool>,
+    descriptor_limit: usize,
+    epolls: Vec<Epoll>,
+    window: usize,
+    backlog: usize,
+    /// What happened, in words, if anybody wants to know.
+    pub(super) trace: Option<Vec<String>>,
+}
+
+impl State {
+    pub(super) fn new(random: Random, faults: Faults, reactors: usize) -> Self {
+        Self {
+            now: Duration::ZERO,
+            random,
+            faults,
+            sockets: Vec::new(),
+            listeners: Vec::new(),
+            descriptors: Vec::new(),
+            descriptor_limit: usize::MAX,
+            epolls: (0..reactors).map(|_| Epoll::default()).collect(),
+            window: 64 << 10,
+            backlog: 128,
+            trace: None,
+        }
+    }
+
+    pub(super) fn limit(&mut self, descriptors: usize, window: usize, backlog: usize) {
+        self.descriptor_limit = descriptors;
+        self.window = window;
+        self.backlog = backlog;
+    }
+
+    pub(super) fn say(&mut self, what: impl FnOnce() -> String) {
+        let now = self.now;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>12.6} {}", now.as_secs_f64(), what()));
+        }
+    }
+
+    fn strikes(&mut self, fault: Fault) -> bool {
+        let strikes = self.faults.strikes(fault, &mut self.random);
+        if strikes {
+            self.say(|| format!("  fault: {fault:?}"));
+        }
+        strikes
+    }
+
+    // Descriptors.
+
+    fn take_descriptor(&mut self) -> Option<usize> {
+        let used = self.open_descriptors();
+        if used >= self.descriptor_limit {
+            return None;
+        }
+        let free = self.descriptors.iter().position(|used| !used);
+        let fd = free.unwrap_or(self.descriptors.len());
+        if free.is_none() {
+            self.descriptors.push(false);
+        }
+        self.descriptors[fd] = true;
+        Some(fd)
+    }
+
+    pub(super) fn open_descriptors(&self) -> usize {
+        self.descriptors.iter().filter(|used| **used).count()
+    }
+
+    // Listeners.
+
+    pub(super) fn add_listener(&mut self, place: usize, reactor: usize) -> usize {
+        self.listeners.push(Listening {
+            place,
+            reactor,
+            is_open: true,
+            backlog: VecDeque::new(),
+            token: None,
+            is_ready: false,
+        });
+        self.listeners.len() - 1
+    }
+
+    pub(super) fn watch_listener(&mut self, listener: usize, token: Token) {
+        self.listeners[listener].token = Some(token);
+        self.edge(Source::Listener(listener));
+    }
+
+    pub(super) fn close_listener(&mut self, listener: usize) {
+        let listening = &mut self.listeners[listener];
+        listening.is_open = false;
+        listening.token = None;
+        let waiting = std::mem::take(&mut listening.backlog);
+        for key in waiting {
+            let left = self.sockets[key].queue.len() as u64;
+            self.sockets[key].end = Some(Closed { left: left.max(1) });
+        }
+    }
+
+    // Peers.
+
+    /// A handshake with one of the sockets that listen at this place. `None`: all backlogs there are
+    /// full, or nobody listens any more.
+    pub(super) fn connect(&mut self, place: usize, peer: Peer) -> Option<usize> {
+        let backlog = self.backlog;
+        let free: Vec<usize> = (0..self.listeners.len())
+            .filter(|at| {
+                let listening = &self.listeners[*at];
+                listening.place == place && listening.is_open && listening.backlog.len() < backlog
+            })
+            .collect();
+        if free.is_empty() {
+            return None;
+        }
+        let listener = self.random.one_of(&free);
+        let key = self.sockets.len();
+        self.sockets.push(Socket {
+            peer,
+            queue: VecDeque::new(),
+            arrived: 0,
+            urgent: None,
+            fin: false,
+            reset: None,
+            is_reset: false,
+            finished: false,
+            end: None,
+            watched: None,
+            is_ready: false,
+        });
+        self.listeners[listener].backlog.push_back(key);
+        self.say(|| format!("peer {key} connects to listener {listener}"));
+        self.edge(Source::Listener(listener));
+        Some(key)
+    }
+
+    /// Is anybody still listening there?
+    pub(super) fn is_listening(&self, place: usize) -> bool {
+        self.listeners.iter().any(|l| l.place == place && l.is_open)
+    }
+
+    pub(super) fn send(&mut self, key: usize, bytes: &[u8]) -> Sent {
+        let window = self.window;
+        let socket = &mut self.sockets[key];
+        if socket.end.is_some() || socket.is_reset {
+            return Sent::Gone;
+        }
+        let room = window.saturating_sub(socket.queue.len()).min(bytes.len());
+        if room == 0 && !bytes.is_empty() {
+            self.faults.note(Fault::WindowFull);
+            return Sent::Took(0);
+        }
+        socket.queue.extend(&bytes[..room]);
+        socket.arrived += room as u64;
+        let arrived = socket.arrived;
+        self.say(|| format!("peer {key} sends {room} bytes, {arrived} in all"));
+        if room > 1 && self.strikes(Fault::UrgentMark) {
+            let back = self.random.within(1..=room - 1) as u64;
+            self.sockets[key].urgent = Some(arrived - back);
+        }
+        self.edge(Source::Socket(key));
+        Sent::Took(room)
+    }
+
+    pub(super) fn can_send(&self, key: usize) -> bool {
+        let socket = &self.sockets[key];
+        socket.end.is_some() || socket.is_reset || socket.queue.len() < self.window
+    }
+
+    pub(super) fn finish_peer(&mut self, key: usize) {
+        let socket = &mut self.sockets[key];
+        if socket.end.is_some() || socket.fin || socket.is_reset {
+            return;
+        }
+        socket.fin = true;
+        self.say(|| format!("peer {key} sends FIN"));
+        self.edge(Source::Socket(key));
+    }
+
+    pub(super) fn reset_peer(&mut self, key: usize) {
+        let socket = &mut self.sockets[key];
+        if socket.end.is_some() || socket.is_reset {
+            return;
+        }
+        socket.is_reset = true;
+        socket.reset = Some(ECONNRESET);
+        self.say(|| format!("peer {key} sends RST"));
+        self.edge(Source::Socket(key));
+    }
+
+    // Edges.
+
+    fn edge(&mut self, source: Source) {
+        let (reactor, is_ready) = match source {
+            Source::Listener(at) => {
+                let listening = &mut self.listeners[at];
+                if listening.token.is_none() || listening.backlog.is_empty() {
+                    return;
+                }
+                (listening.reactor, &mut listening.is_ready)
+            }
+            Source::Socket(key) => {
+                let socket = &mut self.sockets[key];
+                let Some((reactor, _, watch)) = socket.watched else {
+                    return;
+                };
+                if watch == Watch::HangUp && !socket.fin && !socket.is_reset {
+                    return;
+                }
+                (reactor, &mut socket.is_ready)
+            }
+        };
+        if !std::mem::replace(is_ready, true) {
+            self.epolls[reactor].ready.push_back(source);
+        }
+    }
+
+    /// What epoll finds when it looks at a source again, before it tells of it.
+    fn look(&self, source: Source) -> Option<Event> {
+        match source {
+            Source::Listener(at) => {
+                let listening = &self.listeners[at];
+                let token = listening.token?;
+                (!listening.backlog.is_empty()).then_some(Event {
+                    token,
+                    readable: true,
+                    read_closed: false,
+                    error: false,
+                })
+            }
+            Source::Socket(key) => {
+                let socket = &self.sockets[key];
+                let (_, token, watch) = socket.watched?;
+                let ended = socket.fin || socket.is_reset;
+                let readable = watch == Watch::Read && (!socket.queue.is_empty() || ended);
+                (readable || ended).then_some(Event {
+                    token,
+                    readable,
+                    read_closed: ended,
+                    error: socket.is_reset,
+                })
+            }
+        }
+    }
+
+    /// Would a poll of this reactor return at once?
+    pub(super) fn is_ready(&self, reactor: usize) -> bool {
+        let mut ready = self.epolls[reactor].ready.iter();
+        ready.any(|source| self.look(*source).is_some())
+    }
+
+    pub(super) fn poll(&mut self, reactor: usize, events: &mut Vec<Event>) {
+        if self.strikes(Fault::PollInterrupted) {
+            return;
+        }
+        let mut ready = std::mem::take(&mut self.epolls[reactor].ready);
+        if ready.len() > 1 && self.strikes(Fault::PollInPart) {
+            let told = self.random.within(1..=ready.len() - 1);
+            self.epolls[reactor].ready = ready.split_off(told);
+        }
+        let from = events.len();
+        for source in ready {
+            match source {
+                Source::Listener(at) => self.listeners[at].is_ready = false,
+                Source::Socket(key) => self.sockets[key].is_ready = false,
+            }
+            events.extend(self.look(source));
+        }
+        if self.strikes(Fault::SpuriousEvent) {
+            let mine = |socket: &Socket| match socket.watched {
+                Some((r, token, Watch::Read)) if r == reactor => Some(token),
+                _ => None,
+            };
+            let tokens: Vec<Token> = self.sockets.iter().filter_map(mine).collect();
+            let told = |token: Token| events.iter().any(|event| event.token == token);
+            let free: Vec<Token> = tokens.into_iter().filter(|token| !told(*token)).collect();
+            if !free.is_empty() {
+                let token = self.random.one_of(&free);
+                events.push(readable(token));
+            }
+        }
+        if !self.epolls[reactor].dead.is_empty() && self.strikes(Fault::StaleEvent) {
+            let at = self.random.below(self.epolls[reactor].dead.len());
+            events.push(Event {
+                error: self.random.permille(300),
+                read_closed: self.random.permille(300),
+                ..readable(self.epolls[reactor].dead[at])
+            });
+        }
+        if events.len() - from > 1 && self.strikes(Fault::EventsShuffled) {
+            for at in (from + 1..events.len()).rev() {
+                let other = self.random.within(from..=at);
+                events.swap(at, other);
+            }
+        }
+        let told = events.len() - from;
+        self.say(|| format!("reactor {reactor} polls: {told} events"));
+    }
+
+    // What a reactor calls.
+
+    pub(super) fn accept(&mut self, listener: usize) -> io::Result<(usize, usize, Peer)> {
+        if self.strikes(Fault::AcceptInterrupted) {
+            return errno(EINTR);
+        }
+        if self.strikes(Fault::AcceptExhausted) {
+            let which = self.random.one_of(&[ENFILE, ENOBUFS, ENOMEM]);
+            return errno(which);
+        }
+        if self.listeners[listener].backlog.is_empty() {
+            return errno(EAGAIN);
+        }
+        if self.strikes(Fault::AcceptAborted) {
+            let key = self.listeners[listener].backlog.pop_front();
+            let key = key.expect("somebody waits");
+            self.sockets[key].end = Some(Closed { left: 1 });
+            return errno(ECONNABORTED);
+        }
+        let Some(fd) = self.take_descriptor() else {
+            self.faults.note(Fault::NoDescriptor);
+            return errno(EMFILE);
+        };
+        let key = self.listeners[listener].backlog.pop_front();
+        let key = key.expect("somebody waits");
+        self.say(|| format!("accepts peer {key} as descriptor {fd}"));
+        Ok((key, fd, self.sockets[key].peer))
+    }
+
+    /// With the reserve descriptor, which the limit does not count.
+    pub(super) fn refuse(&mut self, listener: usize) -> bool {
+        let Some(key) = self.listeners[listener].backlog.pop_front() else {
+            return false;
+        };
+        let left = self.sockets[key].queue.len() as u64;
+        self.sockets[key].end = Some(Closed { left: left.max(1) });
+        self.say(|| format!("refuses peer {key}"));
+        true
+    }
+
+    pub(super) fn watch(
+        &mut self,
+        key: usize,
+        reactor: usize,
+        token: Token,
+        watch: Watch,
+    ) -> io::Result<()> {
+        if self.strikes(Fault::WatchFails) {
+            let which = self.random.one_of(&[ENOMEM, ENOSPC]);
+            return errno(which);
+        }
+        assert!(
+            self.sockets[key].end.is_none(),
+            "a closed connection is watched"
+        );
+        self.sockets[key].watched = Some((reactor, token, watch));
+        self.say(|| format!("watches peer {key} for {watch:?}"));
+        // Whatever is there already raises an edge again.
+        if self.look(Source::Socket(key)).is_some() {
+            self.edge(Source::Socket(key));
+        }
+        Ok(())
+    }
+
+    pub(super) fn read(&mut self, key: usize, into: &mut [u8]) -> io::Result<usize> {
+        assert!(!into.is_empty(), "a read of nothing");
+        if self.strikes(Fault::ReadInterrupted) {
+            return errno(EINTR);
+        }
+        if !self.sockets[key].queue.is_empty() && self.strikes(Fault::EarlyEdge) {
+            self.edge(Source::Socket(key));
+            return errno(EAGAIN);
+        }
+        let socket = &mut self.sockets[key];
+        assert!(socket.end.is_none(), "a closed connection is read");
+        if socket.queue.is_empty() {
+            // tcp(7) and the kernel: a FIN that came before the RST is told first.
+            if socket.fin {
+                return Ok(0);
+            }
+            if let Some(error) = socket.reset.take() {
+                return errno(error);
+            }
+            return if socket.is_reset {
+                Ok(0)
+            } else {
+                errno(EAGAIN)
+            };
+        }
+        let read_so_far = socket.arrived - socket.queue.len() as u64;
+        let mut n = socket.queue.len().min(into.len());
+        if let Some(mark) = socket.urgent {
+            if mark <= read_so_far {
+                socket.urgent = None;
+            } else if mark - read_so_far < n as u64 {
+                n = (mark - read_so_far) as usize;
+            }
+        }
+        if n > 1 && self.strikes(Fault::ShortRead) {
+            n = self.random.within(1..=n - 1);
+            // The rest is as good as not here yet: it comes with an edge.
+            self.edge(Source::Socket(key));
+        }
+        let socket = &mut self.sockets[key];
+        for (place, byte) in into.iter_mut().zip(socket.queue.drain(..n)) {
+            *place = byte;
+        }
+        self.say(|| format!("reads {n} bytes of peer {key}"));
+        Ok(n)
+    }
+
+    pub(super) fn unread(&self, key: usize) -> u64 {
+        self.sockets[key].queue.len() as u64
+    }
+
+    pub(super) fn finish(&mut self, key: usize) {
+        self.sockets[key].finished = true;
+        self.say(|| format!("sends FIN to peer {key}"));
+    }
+
+    pub(super) fn close(&mut self, key: usize, fd: usize) {
+        assert!(self.descriptors[fd], "descriptor {fd} is closed twice");
+        self.descriptors[fd] = false;
+        let socket = &mut self.sockets[key];
+        let left = socket.queue.len() as u64;
+        socket.end = Some(Closed { left });
+        if let Some((reactor, token, _)) = socket.watched.take() {
+            self.epolls[reactor].dead.push(token);
+        }
+        self.say(|| format!("closes descriptor {fd} of peer {key}, {left} bytes unread"));
+    }
+}
+
+fn readable(token: Token) -> Event {
+    Event {
+        token,
+        readable: true,
+        read_closed: false,
+        error: false,
+    }
+}

@@ -1,0 +1,222 @@
+//! What consumers got, held against what peers sent and against the reactor's books.
+//!
+//! In: records, as they are delivered. Out: nothing, or a panic that names the connection.
+//! Never here: a number of the reactor's that is not checked against one of our own.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::plan::{Ending, Script};
+use crate::books::Books;
+use crate::close::CloseReason;
+use crate::consumer::{Messages, Record};
+use crate::peer::{ConnectionId, Peer};
+
+/// What is known of one connection from the consumer's side.
+#[derive(Debug)]
+struct Account {
+    script: Rc<Script>,
+    port: u16,
+    /// The message that is due.
+    next: usize,
+    /// Something was discarded since the last message.
+    gap: bool,
+    /// The stream was cut inside the last message: nothing may follow.
+    cut: bool,
+    published: u64,
+    discarded: u64,
+    closed: Option<(CloseReason, Books)>,
+}
+
+/// All connections of a run.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// By the port, which is a connection's number.
+    scripts: HashMap<u16, Rc<Script>>,
+    accounts: HashMap<ConnectionId, Account>,
+    max: usize,
+    /// What is too large is left out, and a gap stands in its place.
+    discards: bool,
+    pub(super) messages: u64,
+}
+
+impl Ledger {
+    pub(super) fn new(max: usize, discards: bool) -> Self {
+        Self {
+            max,
+            discards,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn expect(&mut self, port: u16, script: Rc<Script>) {
+        self.scripts.insert(port, script);
+    }
+
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+        let mut ids: Vec<_> = self.accounts.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// One record was delivered; of messages, the first `most`.
+    pub(super) fn take(&mut self, record: &Record<'_>, most: usize) {
+        match record {
+            Record::Opened { who, peer, .. } => {
+                let Peer::Tcp(address) = peer else {
+                    panic!("{who}: {peer:?}")
+                };
+                let script = self.scripts.get(&address.port());
+                let account = Account {
+                    script: script.expect("a peer of ours").clone(),
+                    port: address.port(),
+                    next: 0,
+                    gap: false,
+                    cut: false,
+                    published: 0,
+                    discarded: 0,
+                    closed: None,
+                };
+                let before = self.accounts.insert(*who, account);
+                assert!(before.is_none(), "{who} was opened twice");
+            }
+            Record::Messages(messages) => self.messages(messages, most),
+            Record::Gap { who, bytes, .. } => {
+                let account = self.account(*who);
+                account.discarded += bytes;
+                account.gap = true;
+            }
+            Record::Closed {
+                who, reason, books, ..
+            } => {
+                let account = self.account(*who);
+                assert!(books.balanced(), "{who}: {books:?}");
+                assert_eq!(
+                    (account.published, account.discarded),
+                    (books.published, books.discarded),
+                    "{who}: counted (published, discarded), and what `Closed` says"
+                );
+                account.closed = Some((*reason, *books));
+            }
+        }
+    }
+
+    fn account(&mut self, who: ConnectionId) -> &mut Account {
+        let account = self.accounts.get_mut(&who);
+        let account = account.unwrap_or_else(|| panic!("{who} never opened"));
+        assert!(account.closed.is_none(), "{who}: a record after `Closed`");
+        account
+    }
+
+    fn messages(&mut self, messages: &Messages<'_>, most: usize) {
+        let who = messages.who();
+        let (max, discards) = (self.max, self.discards);
+        let mut seen = 0;
+        for text in messages.iter().take(most) {
+            let account = self.account(who);
+            assert!(!account.cut, "{who}: a message behind the cut one");
+            account.skip_discarded(max, discards);
+            account.message(who, text, messages, max);
+            seen += 1;
+        }
+        assert!(seen > 0, "{who}: a record without a message");
+        self.messages += seen;
+        let whole = messages.iter().count() as u64;
+        let bytes = if seen == whole {
+            messages.raw().len()
+        } else {
+            super::consume::bytes_of(messages, most)
+        };
+        self.account(who).published += bytes as u64;
+    }
+
+    /// At the very end: what a peer sent wholly and finished properly has arrived wholly, if nothing cut
+    /// the connection short; `arrived` is what the network says of each port.
+    pub(super) fn finish(&self, arrived: &HashMap<u16, (u64, u64)>) {
+        for (who, account) in &self.accounts {
+            let Some((reason, books)) = account.closed else {
+                continue;
+            };
+            let script = &account.script;
+            let (sent, left) = arrived[&account.port];
+            assert_eq!(
+                books.received + left,
+                sent,
+                "{who}: read and left behind, and what arrived ({reason})"
+            );
+            let proper = matches!(
+                script.ending,
+                Ending::Fin | Ending::HalfClose | Ending::InMessage
+            );
+            if reason == CloseReason::Eof && proper && sent == script.bytes.len() as u64 {
+                let mut due = script.messages.iter().skip(account.next);
+                let is_left_out = |m: &&Vec<u8>| m.len() > self.max && self.discards && account.gap;
+                let missing = due.find(|m| !is_left_out(m));
+                assert!(
+                    missing.is_none(),
+                    "{who}: message {} of {} never came",
+                    account.next,
+                    script.messages.len()
+                );
+            }
+        }
+    }
+
+    /// Has everybody who was opened been closed?
+    pub(super) fn check_all_closed(&self) {
+        for (who, account) in &self.accounts {
+            assert!(account.closed.is_some(), "{who} was never closed");
+        }
+    }
+}
+
+impl Account {
+    /// What was too large and discarded is not due any more, if a gap stands in its place.
+    fn skip_discarded(&mut self, max: usize, discards: bool) {
+        while self.gap && discards && self.due().is_some_and(|due| due.len() > max) {
+            self.next += 1;
+        }
+    }
+
+    fn due(&self) -> Option<&Vec<u8>> {
+        self.script.messages.get(self.next)
+    }
+
+    fn message(&mut self, who: ConnectionId, text: &[u8], record: &Messages<'_>, max: usize) {
+        let script = self.script.clone();
+        let tail = vec![b'~'; text.len()];
+        let due = match script.messages.get(self.next) {
+            Some(message) => &message[..],
+            None => &tail,
+        };
+        let what = || {
+            format!(
+                "{who}: message {} came as {:?}",
+                self.next,
+                String::from_utf8_lossy(&text[..text.len().min(60)])
+            )
+        };
+        if record.is_truncated() {
+            assert!(due.len() > max, "{}, truncated", what());
+            assert!(text == &due[..max], "{}", what());
+        } else if record.is_unterminated() {
+            assert!(due.starts_with(text), "{}, unterminated", what());
+            self.cut = true;
+        } else {
+            assert!(
+                self.next < script.messages.len(),
+                "{}, beyond the last",
+                what()
+            );
+            assert!(text == due && due.len() <= max, "{}", what());
+        }
+        self.next += 1;
+        self.gap = false;
+    }
+}
+
+/// A connection's port is its number.
+pub(super) fn address(port: u16) -> Peer {
+    Peer::Tcp(SocketAddr::from(([10, 0, 0, (port % 5) as u8], port)))
+}

@@ -1,0 +1,505 @@
+//! The same reactor, over a network and a clock that a seed decides.
+//!
+//! In: a `u64`. Out: what happened and how often, or a panic that names what broke. The production code
+//! runs, whole reactors with their consumers; simulated are the peers, the kernel and the time. Everything
+//! happens in one thread, so that one seed is one run, for ever.
+//!
+//! Never here: a wait, a real clock, a socket.
+
+mod consume;
+mod ledger;
+mod plan;
+mod send;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::consume::Taker;
+use self::ledger::Ledger;
+use self::plan::Plan;
+use self::send::Sender;
+use crate::books::Tally;
+use crate::close::CloseReason;
+use crate::config::OnOversize;
+use crate::consumer::Ended;
+pub use crate::net::sim::{Fault, Faults, Random};
+use crate::net::sim::{SimNet, SimNetwork, SimWaker};
+use crate::reactor::{Handle, Query, Reactor, Target, Turn};
+use crate::status::{BoundAddr, ConnectionInfo};
+
+/// What one run came to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// How often each fault happened.
+    pub faults: Faults,
+    /// Connections that ended, by reason.
+    pub closed: Tally<CloseReason>,
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// Messages delivered.
+    pub messages: u64,
+    /// Steps taken by anybody.
+    pub steps: u64,
+    /// Time that passed in the simulation.
+    pub time: Duration,
+    /// Every event in words, if [`Options::trace`] asked for it.
+    pub trace: Vec<String>,
+}
+
+/// How to run.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// A fault that does not happen.
+    pub without: Option<Fault>,
+    /// Keep every event in words. On a panic it is printed.
+    pub trace: bool,
+}
+
+/// Runs one seed.
+///
+/// # Panics
+///
+/// When an invariant does not hold, a message is lost, doubled, changed or out of order, books do not
+/// balance, or something that should come to its end does not.
+pub fn run(seed: u64, options: Options) -> Outcome {
+    let mut random = Random::new(seed);
+    let plan = Plan::new(&mut random, options.without);
+    let world = World::new(&plan, &mut random, options.trace);
+    let _told = Told(&world.network, options.trace);
+    world.play(&plan)
+}
+
+/// Prints the trace when a run panics.
+struct Told<'w>(&'w SimNetwork, bool);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if self.1 && std::thread::panicking() {
+            for line in self.0.trace() {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+/// Steps after which a run that is not over never will be.
+const MOST_STEPS: u64 = 3_000_000;
+
+/// A reactor with what whoever runs it knows: until when it sleeps, if nothing wakes it.
+struct Turner {
+    reactor: RefCell<Option<Reactor<SimNet>>>,
+    waker: Arc<SimWaker>,
+    /// `None`: for ever.
+    sleeps_until: Cell<Option<Duration>>,
+    /// A wake is under way, and arrives then.
+    wakes_at: Cell<Option<Duration>>,
+    failed: Cell<bool>,
+}
+
+struct World {
+    network: SimNetwork,
+    handle: Handle,
+    turners: Vec<Turner>,
+    takers: Vec<RefCell<Taker>>,
+    senders: Vec<RefCell<Sender>>,
+    ledger: RefCell<Ledger>,
+    random: RefCell<Random>,
+    lists: RefCell<Vec<Query<ConnectionInfo>>>,
+    interleave: u16,
+    /// Who acts, and what an operator may do, is over once the faults stop.
+    calm: Cell<bool>,
+    draining: Cell<bool>,
+    /// The drain began while something could still go wrong: what it has no time for is not told.
+    early: Cell<bool>,
+    stopped: Cell<bool>,
+    steps: Cell<u64>,
+}
+
+#[derive(Clone, Copy)]
+enum Actor {
+    Reactor(usize),
+    Consumer(usize),
+    Sender(usize),
+    Operator,
+}
+
+impl World {
+    fn new(plan: &Plan, random: &mut Random, trace: bool) -> Rc<Self> {
+        let reactors = plan.config.reactors;
+        let network = SimNetwork::new(random.fork(), plan.faults.clone(), reactors);
+        network.limit(plan.descriptors, plan.window, plan.backlog);
+        if trace {
+            network.keep_trace();
+        }
+        let cell: Rc<OnceCell<Weak<Self>>> = Rc::default();
+        let mut wakers = Vec::new();
+        let nets = (0..reactors)
+            .map(|reactor| {
+                let cell = cell.clone();
+                let others = Rc::new(move || {
+                    if let Some(world) = cell.get().and_then(Weak::upgrade) {
+                        world.interleave();
+                    }
+                });
+                let (net, listeners) = network.net(reactor, plan.config.listeners.len(), others);
+                wakers.push(net.sim_waker());
+                (net, listeners)
+            })
+            .collect();
+        let address = BoundAddr::Tcp(([127, 0, 0, 1], 1).into());
+        let addresses = vec![address; plan.config.listeners.len()];
+        let checked = plan.config.clone().validate().expect("a legal plan");
+        let fanin = checked.assemble(nets, addresses).expect("nothing can fail");
+        let discards = plan.config.on_oversize == Some(OnOversize::Discard);
+        let mut ledger = Ledger::new(plan.config.max_message, discards);
+        let senders = plan
+            .scripts
+            .iter()
+            .enumerate()
+            .map(|(number, script)| {
+                let (port, script) = (number as u16 + 1, Rc::new(script.clone()));
+                ledger.expect(port, script.clone());
+                RefCell::new(Sender::new(script, port, random.fork()))
+            })
+            .collect();
+        let turners = fanin.reactors.into_iter().zip(wakers);
+        let takers = fanin.consumers.into_iter();
+        let world = Rc::new(Self {
+            network,
+            handle: fanin.handle,
+            turners: turners
+                .map(|(reactor, waker)| Turner {
+                    reactor: RefCell::new(Some(reactor)),
+                    waker,
+                    sleeps_until: Cell::new(Some(Duration::ZERO)),
+                    wakes_at: Cell::new(None),
+                    failed: Cell::new(false),
+                })
+                .collect(),
+            takers: takers
+                .map(|consumer| RefCell::new(Taker::new(consumer, random.fork())))
+                .collect(),
+            senders,
+            ledger: RefCell::new(ledger),
+            random: RefCell::new(random.fork()),
+            lists: RefCell::default(),
+            interleave: plan.interleave,
+            calm: Cell::new(false),
+            draining: Cell::new(false),
+            early: Cell::new(false),
+            stopped: Cell::new(false),
+            steps: Cell::new(0),
+        });
+        cell.set(Rc::downgrade(&world)).expect("set once");
+        world
+    }
+
+    fn play(&self, plan: &Plan) -> Outcome {
+        // With faults, until they stop.
+        self.until("the faults stop", |w| {
+            w.network.now() >= plan.calm_at || w.is_ending() || w.is_quiet()
+        });
+        self.calm_down();
+        // Without: everything comes to its end by itself.
+        if !self.is_ending() {
+            self.until("everybody is through", |w| w.is_ending() || w.is_quiet());
+        }
+        if !self.draining.get() {
+            self.drain(Duration::from_secs(60));
+        }
+        self.until("the end", World::is_over);
+        self.check_end();
+        let snapshot = self.handle.snapshot();
+        Outcome {
+            faults: self.network.faults(),
+            closed: snapshot.connections.closed,
+            accepted: snapshot.connections.accepted,
+            messages: self.ledger.borrow().messages,
+            steps: self.steps.get(),
+            time: self.network.now(),
+            trace: self.network.trace(),
+        }
+    }
+
+    fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
+        while !done(self) {
+            let steps = self.steps.get();
+            assert!(
+                steps < MOST_STEPS,
+                "not after {steps} steps: {what}; {:#?}",
+                self.handle.snapshot()
+            );
+            let mut actors = self.runnable();
+            if actors.is_empty() {
+                let Some(time) = self.next_time() else {
+                    // Nobody can do anything any more, and it is not done.
+                    panic!("never: {what}; {:#?}", self.handle.snapshot());
+                };
+                self.pass_until(time);
+                continue;
+            }
+            let at = self.random.borrow_mut().below(actors.len());
+            self.act(actors.swap_remove(at));
+        }
+    }
+
+    /// Inside a reactor's call: perhaps somebody else acts.
+    fn interleave(&self) {
+        if !self.random.borrow_mut().permille(self.interleave) {
+            return;
+        }
+        let mut actors = self.runnable();
+        if !actors.is_empty() {
+            let at = self.random.borrow_mut().below(actors.len());
+            self.act(actors.swap_remove(at));
+        }
+    }
+
+    fn runnable(&self) -> Vec<Actor> {
+        let now = self.network.now();
+        let mut actors = Vec::new();
+        for (at, turner) in self.turners.iter().enumerate() {
+            let is_free = turner.reactor.try_borrow().is_ok_and(|r| r.is_some());
+            if is_free && self.is_due(turner, at, now) {
+                actors.push(Actor::Reactor(at));
+            }
+        }
+        for (at, taker) in self.takers.iter().enumerate() {
+            if taker.borrow().is_runnable(now) {
+                actors.push(Actor::Consumer(at));
+            }
+        }
+        for (at, sender) in self.senders.iter().enumerate() {
+            if sender.borrow().is_runnable(now) {
+                actors.push(Actor::Sender(at));
+            }
+        }
+        if !self.calm.get() && !actors.is_empty() {
+            actors.push(Actor::Operator);
+        }
+        actors
+    }
+
+    /// Would its poll return now?
+    fn is_due(&self, turner: &Turner, at: usize, now: Duration) -> bool {
+        let is_woken = turner.waker.is_woken() && turner.wakes_at.get().is_none_or(|at| at <= now);
+        is_woken
+            || turner.sleeps_until.get().is_some_and(|until| until <= now)
+            || self.network.is_ready(at)
+    }
+
+    /// When the next one goes on by itself.
+    fn next_time(&self) -> Option<Duration> {
+        let now = self.network.now();
+        let mut times = Vec::new();
+        for turner in &self.turners {
+            if turner.reactor.borrow().is_some() {
+                times.extend(turner.sleeps_until.get());
+                times.extend(turner.wakes_at.get().filter(|_| turner.waker.is_woken()));
+            }
+        }
+        times.extend(self.takers.iter().filter_map(|t| t.borrow().next_time(now)));
+        times.extend(
+            self.senders
+                .iter()
+                .filter_map(|s| s.borrow().next_time(now)),
+        );
+        times.into_iter().min()
+    }
+
+    fn pass_until(&self, time: Duration) {
+        let mut wait = time.saturating_sub(self.network.now());
+        if self.network.strikes(Fault::TimerLate) {
+            let late = self.random.borrow_mut().within(1..=300);
+            wait += Duration::from_millis(late as u64);
+        }
+        self.network.pass(wait.max(Duration::from_micros(1)));
+    }
+
+    fn act(&self, actor: Actor) {
+        self.steps.set(self.steps.get() + 1);
+        match actor {
+            Actor::Reactor(at) => self.turn(at),
+            Actor::Consumer(at) => {
+                let mut ledger = self.ledger.borrow_mut();
+                self.takers[at]
+                    .borrow_mut()
+                    .step(&self.network, &mut ledger);
+                drop(ledger);
+                for (at, turner) in self.turners.iter().enumerate() {
+                    self.delay_wake(at, turner);
+                }
+            }
+            Actor::Sender(at) => self.senders[at].borrow_mut().step(&self.network),
+            Actor::Operator => self.operate(),
+        }
+    }
+
+    fn delay_wake(&self, at: usize, turner: &Turner) {
+        if turner.waker.is_woken()
+            && turner.wakes_at.get().is_none()
+            && self.network.strikes(Fault::WakeDelayed)
+        {
+            let late = self.random.borrow_mut().within(1..=50);
+            let arrives = self.network.now() + Duration::from_millis(late as u64);
+            self.network
+                .say(|| format!("the wake of reactor {at} takes {late} ms"));
+            turner.wakes_at.set(Some(arrives));
+        }
+    }
+
+    fn turn(&self, at: usize) {
+        let turner = &self.turners[at];
+        let mut place = turner.reactor.borrow_mut();
+        let Some(reactor) = &mut *place else { return };
+        turner.wakes_at.set(None);
+        match reactor.turn(None) {
+            Ok(Turn::Running) => {
+                reactor.check();
+                let patience = reactor.patience(None);
+                let until = patience.map(|time| self.network.now() + time);
+                turner.sleeps_until.set(until);
+            }
+            Ok(Turn::Ended) => {
+                self.network.say(|| format!("reactor {at} has ended"));
+                *place = None;
+            }
+            Err(error) => {
+                self.network.say(|| format!("reactor {at} fails: {error}"));
+                turner.failed.set(true);
+                *place = None;
+            }
+        }
+    }
+
+    fn operate(&self) {
+        if self.network.strikes(Fault::OperatorLists) {
+            self.lists.borrow_mut().push(self.handle.connections());
+        }
+        self.lists
+            .borrow_mut()
+            .retain_mut(|list| list.try_take().is_none());
+        if self.network.strikes(Fault::OperatorCloses) {
+            let ids = self.ledger.borrow().ids();
+            if !ids.is_empty() {
+                let id = self.random.borrow_mut().one_of(&ids);
+                self.network.say(|| format!("closes {id}"));
+                self.handle.close(id);
+            }
+        }
+        if self.network.strikes(Fault::OperatorPauses) {
+            let mut random = self.random.borrow_mut();
+            let ids = self.ledger.borrow().ids();
+            let target = match random.below(3) {
+                0 => Target::All,
+                1 => Target::Consumer(random.below(self.takers.len())),
+                _ if ids.is_empty() => Target::All,
+                _ => Target::Connection(random.one_of(&ids)),
+            };
+            let pauses = random.permille(500);
+            drop(random);
+            self.network
+                .say(|| format!("{} {target:?}", if pauses { "pauses" } else { "resumes" }));
+            if pauses {
+                self.handle.pause(target);
+            } else {
+                self.handle.resume(target);
+            }
+        }
+        if self.network.strikes(Fault::EarlyDrain) {
+            let within = self.random.borrow_mut().within(0..=2000);
+            self.early.set(true);
+            self.drain(Duration::from_millis(within as u64));
+        }
+        if self.network.strikes(Fault::Stop) {
+            self.network.say(|| "stops".to_owned());
+            self.stopped.set(true);
+            self.draining.set(true);
+            self.handle.stop();
+        }
+    }
+
+    fn drain(&self, within: Duration) {
+        self.network.say(|| format!("drains within {within:?}"));
+        self.draining.set(true);
+        self.handle.drain(within);
+    }
+
+    fn calm_down(&self) {
+        self.calm.set(true);
+        self.network.calm();
+        self.handle.resume(Target::All);
+        for taker in &self.takers {
+            taker.borrow_mut().rouse();
+        }
+        for sender in &self.senders {
+            if self.random.borrow_mut().permille(500) {
+                sender.borrow_mut().come_back();
+            }
+        }
+    }
+
+    /// Is it on its way to the end already?
+    fn is_ending(&self) -> bool {
+        let died = self.takers.iter().any(|taker| taker.borrow().died);
+        died || self.draining.get() || self.turners.iter().any(|t| t.failed.get())
+    }
+
+    /// Everybody has said all, and everything that was said is delivered, but for those who vanished.
+    fn is_quiet(&self) -> bool {
+        let over = self.senders.iter().all(|s| s.borrow().is_over());
+        if !over || !self.runnable().is_empty() {
+            return false;
+        }
+        let snapshot = self.handle.snapshot();
+        let vanished = self.senders.iter().filter(|s| s.borrow().is_vanished());
+        snapshot.bytes.in_rings == 0 && snapshot.connections.open <= vanished.count() as u64
+    }
+
+    fn is_over(&self) -> bool {
+        let gone = self.turners.iter().all(|t| t.reactor.borrow().is_none());
+        let takers = self.takers.iter().all(|taker| {
+            let taker = taker.borrow();
+            taker.died || taker.ended.is_some()
+        });
+        gone && takers
+    }
+
+    fn check_end(&self) {
+        let snapshot = self.handle.snapshot();
+        assert!(snapshot.ended && snapshot.balanced(), "{snapshot:#?}");
+        assert_eq!(snapshot.connections.open, 0);
+        assert_eq!(
+            snapshot.connections.accepted,
+            snapshot.connections.closed.total(),
+            "each accepted connection ends once"
+        );
+        assert_eq!(self.network.open_descriptors(), 0, "descriptors are left");
+        assert_eq!(snapshot.bytes.in_rings, 0, "{snapshot:#?}");
+        let died = self.takers.iter().any(|taker| taker.borrow().died);
+        let ledger = self.ledger.borrow();
+        let arrived: HashMap<u16, (u64, u64)> = self
+            .senders
+            .iter()
+            .map(|sender| {
+                let sender = sender.borrow();
+                (sender.port(), sender.arrived())
+            })
+            .collect();
+        ledger.finish(&arrived);
+        let in_time = !died && !self.stopped.get() && snapshot.bytes.abandoned == 0;
+        if !died && !self.stopped.get() {
+            for taker in &self.takers {
+                assert_eq!(taker.borrow().ended, Some(Ended::Drained));
+            }
+        }
+        if in_time && !self.early.get() {
+            ledger.check_all_closed();
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What one run is: a configuration, a network and the peers, all from a seed.
+//!
+//! In: chance. Out: plain values. Never here: anything that happens.
+
+use std::time::Duration;
+
+use crate::config::{Config, OnConsumerGone, OnOversize};
+use crate::frame::Framing;
+use crate::net::sim::{Fault, Faults, Random};
+use crate::policy::Route;
+
+/// How a peer ends its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// FIN, and it is gone.
+    Fin,
+    /// FIN, and it waits for ours.
+    HalfClose,
+    /// FIN in the middle of a message.
+    InMessage,
+    /// RST.
+    Reset,
+    /// Nothing more, for ever.
+    Vanish,
+}
+
+/// One connection of a peer, from beginning to end.
+#[derive(Clone, Debug)]
+pub(super) struct Script {
+    pub(super) place: usize,
+    pub(super) begin: Duration,
+    pub(super) messages: Vec<Vec<u8>>,
+    /// As they go over the wire.
+    pub(super) bytes: Vec<u8>,
+    pub(super) ending: Ending,
+    /// The largest piece that is sent at once, and the longest pause between two.
+    pub(super) piece: usize,
+    pub(super) pause: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) config: Config,
+    pub(super) faults: Faults,
+    pub(super) scripts: Vec<Script>,
+    pub(super) descriptors: usize,
+    pub(super) window: usize,
+    pub(super) backlog: usize,
+    /// How often something else happens inside a reactor's call, in thousandths.
+    pub(super) interleave: u16,
+    /// When the faults stop.
+    pub(super) calm_at: Duration,
+}
+
+fn ms(millis: usize) -> Duration {
+    Duration::from_millis(millis as u64)
+}
+
+impl Plan {
+    pub(super) fn new(random: &mut Random, without: Option<Fault>) -> Self {
+        let mut faults = Faults::swarm(random);
+        // These end the whole: in one run of some, not in one of two.
+        for fault in [Fault::ConsumerDies, Fault::Stop, Fault::EarlyDrain] {
+            let permille = if random.permille(120) { 2 } else { 0 };
+            faults.set(fault, permille);
+        }
+        if let Some(fault) = without {
+            faults.set(fault, 0);
+        }
+        let config = config(random);
+        let peers = random.within(1..=24);
+        let mut scripts = Vec::new();
+        for number in 0..peers {
+            scripts.push(script(random, &config, &faults, number));
+        }
+        let scarce = faults.may(Fault::NoDescriptor);
+        Self {
+            descriptors: if scarce {
+                random.within(1..=peers)
+            } else {
+                usize::MAX
+            },
+            window: random.one_of(&[64, 1 << 10, 8 << 10, 64 << 10]),
+            backlog: random.one_of(&[1, 4, 128]),
+            interleave: random.one_of(&[0, 50, 200, 500]),
+            calm_at: ms(random.within(200..=4000)),
+            config,
+            faults,
+            scripts,
+        }
+    }
+}
+
+fn config(random: &mut Random) -> Config {
+    let framings = [
+        Framing::Line,
+        Framing::Nul,
+        Framing::Byte(b'|'),
+        Framing::Octet,
+        Framing::Auto,
+        Framing::U16,
+        Framing::U32,
+        Framing::Varint,
+    ];
+    let mut config = Config::default();
+    for _ in 0..random.within(1..=2) {
+        let mut listen: crate::Listen = "tcp://127.0.0.1:0".parse().expect("an address");
+        listen.framing = Some(framings[random.below(framings.len())].clone());
+        config.listeners.push(listen);
+    }
+    config.reactors = random.one_of(&[1, 1, 2, 3]);
+    config.consumers = random.one_of(&[1, 1, 2, 3]);
+    config.max_message = random.one_of(&[16, 100, 1000, 5000]);
+    config.ring_bytes = Some(smallest_ring(&config) * random.one_of(&[1, 1, 2, 8]));
+    config.on_oversize = random.one_of(&[
+        None,
+        Some(OnOversize::Truncate),
+        Some(OnOversize::Discard),
+        Some(OnOversize::Close),
+    ]);
+    config.max_connections = random.one_of(&[1, 3, 10, 1000]);
+    config.staging_bytes = config.max_message.max(256) * random.one_of(&[1, 2, 50]);
+    config.deadlines.idle = random.one_of(&[None, Some(ms(300)), Some(ms(3000))]);
+    config.deadlines.message = random.one_of(&[None, Some(ms(100)), Some(ms(1000))]);
+    config.deadlines.stall = random.one_of(&[None, Some(ms(200)), Some(ms(2000))]);
+    config.deadlines.age = random.one_of(&[None, None, Some(ms(500)), Some(ms(3000))]);
+    config.deadlines.linger = random.one_of(&[ms(20), ms(500)]);
+    config.route = random.one_of(&[Route::LeastLoaded, Route::Source, Route::Listener]);
+    config.on_consumer_gone = random.one_of(&[OnConsumerGone::Stop, OnConsumerGone::Reroute]);
+    config.drain_timeout = ms(random.within(100..=2000));
+    config
+}
+
+/// The smallest legal ring for these messages, as a refusal says it.
+fn smallest_ring(config: &Config) -> usize {
+    let mut ring = 64;
+    loop {
+        let mut trial = config.clone();
+        trial.ring_bytes = Some(ring);
+        trial.staging_bytes = trial.max_message;
+        if trial.validate().is_ok() {
+            return ring;
+        }
+        ring *= 2;
+    }
+}
+
+fn script(random: &mut Random, config: &Config, faults: &Faults, number: usize) -> Script {
+    let place = random.below(config.listeners.len());
+    let framing = config.listeners[place].framing.clone().unwrap_or_default();
+    // What a sender to `auto` decides for all of its connection.
+    let wire = match framing {
+        Framing::Auto => random.one_of(&[true, false]).then_some(Framing::Octet),
+        other => Some(other),
+    }
+    .unwrap_or(Framing::Line);
+    let max = config.max_message;
+    let count = random.one_of(&[0, 1, 3, 20, 100]);
+    let mut messages = Vec::new();
+    for n in 0..count {
+        let size = match random.below(12) {
+            0 => 0,
+            1 => max,
+            2 => max + 1,
+            3 => max * 3 + 7,
+            _ => random.within(0..=max),
+        };
+        let mut text = format!("<{number}.{n}>").into_bytes();
+        let filler = (0..size).map(|at| b'a' + (at % 23) as u8);
+        text.extend(filler.skip(text.len()));
+        text.truncate(size);
+        // No framing here has an empty octet-counted message, and `auto` needs one that begins with `<`.
+        if text.is_empty() && wire.is_counted() {
+            text.push(b'<');
+        }
+        messages.push(text);
+    }
+    let endings: Vec<Ending> = [
+        (Fault::HalfClose, Ending::HalfClose),
+        (Fault::FinInMessage, Ending::InMessage),
+        (Fault::Reset, Ending::Reset),
+        (Fault::Vanish, Ending::Vanish),
+    ]
+    .into_iter()
+    .filter(|(fault, _)| faults.may(*fault))
+    .map(|(_, ending)| ending)
+    .chain([Ending::Fin])
+    .collect();
+    let mut bytes: Vec<u8> = messages.iter().flat_map(|m| frame(&wire, m)).collect();
+    let mut ending = random.one_of(&endings);
+    match ending {
+        Ending::InMessage => {
+            // Longer than any prefix, so that it is one message, cut.
+            let last = vec![b'~'; max.min(40)];
+            let framed = frame(&wire, &last);
+            let marks = framed.len() - last.len();
+            let keep =
+                framed.len() - 1 - random.below(max.min(40) - 1).min(framed.len() - marks - 2);
+            bytes.extend(&framed[..keep]);
+        }
+        Ending::Reset if random.permille(500) && !bytes.is_empty() => {
+            let keep = random.below(bytes.len());
+            bytes.truncate(keep);
+        }
+        _ => {}
+    }
+    if ending == Ending::InMessage && max < 16 {
+        ending = Ending::Fin;
+    }
+    Script {
+        place,
+        begin: ms(random.below(1000)),
+        messages,
+        bytes,
+        ending,
+        piece: random.one_of(&[1, 7, 100, 5000, 100_000]),
+        pause: ms(random.one_of(&[0, 1, 20, 400])),
+    }
+}
+
+/// A message with its marks.
+fn frame(framing: &Framing, text: &[u8]) -> Vec<u8> {
+    let len = text.len();
+    match framing {
+        Framing::Nul => [text, b"\0"].concat(),
+        Framing::Byte(byte) => [text, &[*byte]].concat(),
+        Framing::Octet => [format!("{len} ").as_bytes(), text].concat(),
+        Framing::U16 => [&(len as u16).to_be_bytes(), text].concat(),
+        Framing::U32 => [&(len as u32).to_be_bytes(), text].concat(),
+        Framing::Varint => {
+            let (mut out, mut rest) = (Vec::new(), len);
+            while rest >= 0x80 {
+                out.push(rest as u8 | 0x80);
+                rest >>= 7;
+            }
+            out.push(rest as u8);
+            [&out, text].concat()
+        }
+        _ => [text, b"\n"].concat(),
+    }
+}
