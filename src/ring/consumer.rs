@@ -110,12 +110,22 @@ impl RingConsumer {
             .store(position, Ordering::Release);
         // Between "released" and the look at who waits for it; see `Producer::wait_for`.
         fence(Ordering::SeqCst);
-        let wake_at = &self.shared.producer.0.wake_at;
-        // Relaxed: the fences order it. The swap makes it one wake for each wait.
-        let target = wake_at.load(Ordering::Relaxed);
-        if target != 0 && position >= target && wake_at.swap(0, Ordering::Relaxed) != 0 {
+        // Relaxed: the fences order it.
+        let target = self.shared.producer.0.wake_at.load(Ordering::Relaxed);
+        if target != 0 && position >= target && self.take_wait(target) {
             self.shared.wake.wake();
         }
+    }
+
+    /// Takes the wait for `target`: one wake for each wait. Not whatever stands there by now: the reactor
+    /// may have come round for another reason and sleep on a later target, and a wake before that is
+    /// reached would be its last. It judged the later one with the release above in view: of two SeqCst
+    /// fences ours was first, or we would have seen its target instead.
+    pub(super) fn take_wait(&self, target: u64) -> bool {
+        let wake_at = &self.shared.producer.0.wake_at;
+        wake_at
+            .compare_exchange(target, 0, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Walks what is in the ring, books its payload as abandoned, releases it and says how much it was.

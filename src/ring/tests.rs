@@ -178,6 +178,22 @@ fn a_reactor_is_woken_once_and_only_at_its_mark() {
     assert_eq!(woken(), 1);
 }
 
+/// The consumer has released up to 16 and seen that 16 is waited for; before it takes that, the reactor
+/// comes round for another reason, fills the ring again and sleeps on a later target.
+#[test]
+fn a_target_that_was_replaced_is_not_taken_for_the_one_that_was_reached() {
+    let (mut producer, mut consumer, counts) = new(64);
+    for _ in 0..4 {
+        assert!(publish(&mut producer, 0));
+    }
+    assert!(!producer.wait_for(16));
+    producer.clear_wait();
+    assert!(!producer.wait_for(48));
+    assert!(!consumer.take_wait(16), "somebody else's wait");
+    consumer.release(48, 0, 0);
+    assert_eq!(counts.0.load(Ordering::Relaxed), 1, "and it is woken");
+}
+
 fn balances(seen: &super::RingObserver) -> bool {
     seen.published() == seen.delivered() + seen.abandoned()
 }
