@@ -138,6 +138,10 @@ fn walk(
                         *examined += end - from;
                         let next = resync(framer, partial, tail, &fresh[from - seen..], from)
                             .map_err(|_| Contradiction(dropped))?;
+                        // Claims are sized for it: a read holds only so many that are too large.
+                        if !partial.is_skipping() && next - body <= limits.max {
+                            return Err(Contradiction(dropped));
+                        }
                         cuts.discard(next - dropped, messages, DiscardReason::Oversize);
                         next
                     }

@@ -213,6 +213,12 @@ fn a_framer_that_cannot_be_right_costs_its_connection_only() {
             assert!(is_blamed, "{cuts:?}");
         }
     }
+    // Called too large, and over before it was.
+    let framing = Framing::Custom(Arc::new(Parrot(oversize(0, None), Some(1))));
+    let discard = limits(4, OversizePolicy::Discard);
+    let outcome = read(&framing, discard, &[b"12345"]);
+    assert_eq!(outcome.close, Some(CloseReason::Protocol));
+    assert_eq!(outcome.discarded_messages, 1);
     let parrot = Parrot(Scan::Whole { end: 1, need: 0 }, None);
     assert!(framer_contract(&parrot, b"1", 4).is_err());
     let framing = Framing::Custom(Arc::new(parrot));

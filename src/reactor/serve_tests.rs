@@ -1,0 +1,155 @@
+//! Whatever a peer sends, what a read says fits the claim that was made for it.
+
+use super::*;
+use crate::conn::Conn;
+use crate::frame::{Limits, OversizePolicy, Partial};
+use crate::peer::Peer;
+use crate::ring::record::{Kind, Walk};
+use proptest::prelude::*;
+
+proptest! {
+    #[test]
+    fn a_claim_for_a_read_is_also_a_read_for_the_claim(
+        staged in 0usize..100_000,
+        n in 1usize..65_536,
+        max in 1usize..100_000,
+        more in 0usize..100_000,
+    ) {
+        // Never 0: a read of nothing looks like the end of a stream.
+        prop_assert!(read_len(claim_len(staged, n, max), staged, max) >= n);
+        let len = claim_len(staged, n, max) + more;
+        let read = read_len(len, staged, max);
+        prop_assert!(fixed_len(staged) + read + PER_OVERSIZE * (read / max) <= len);
+    }
+}
+
+fn message(framing: &Framing, size: usize) -> Vec<u8> {
+    let body = vec![b'x'; size];
+    match framing {
+        Framing::Line => [body, vec![b'\n']].concat(),
+        Framing::Octet => [format!("{size} ").into_bytes(), body].concat(),
+        Framing::U16 => [(size as u16).to_be_bytes().to_vec(), body].concat(),
+        Framing::U32 => [(size as u32).to_be_bytes().to_vec(), body].concat(),
+        Framing::Varint if size < 128 => [vec![size as u8], body].concat(),
+        Framing::Varint => [vec![size as u8 | 128, (size >> 7) as u8], body].concat(),
+        other => unreachable!("{other} is not tried"),
+    }
+}
+
+/// A stream of one peer, made to need as much room beside its bytes as possible: messages too large by
+/// one byte, with the smallest possible between them, and at the end what follows no framing.
+#[derive(Clone, Debug)]
+struct Dense {
+    framing: Framing,
+    limits: Limits,
+    introduced: bool,
+    /// Too large?
+    messages: Vec<bool>,
+    small: usize,
+    reads: Vec<usize>,
+}
+
+fn dense() -> impl Strategy<Value = Dense> {
+    use OversizePolicy::{Close, Discard, Truncate};
+    let framings = [
+        Framing::Line,
+        Framing::Octet,
+        Framing::U16,
+        Framing::U32,
+        Framing::Varint,
+    ];
+    (
+        prop::sample::select(framings.to_vec()),
+        prop::sample::select(vec![Truncate, Truncate, Discard, Close]),
+        16usize..300,
+        any::<bool>(),
+        prop::collection::vec(prop::bool::weighted(0.6), 1..60),
+        1usize..18,
+        prop::collection::vec(1usize..3000, 1..6),
+    )
+        .prop_map(
+            |(framing, oversize, max, introduced, messages, small, reads)| Dense {
+                framing,
+                limits: Limits { max, oversize },
+                introduced,
+                messages,
+                small,
+                reads,
+            },
+        )
+}
+
+impl Dense {
+    fn wire(&self) -> Vec<u8> {
+        let one = |large: &bool| {
+            let size = if *large {
+                self.limits.max + 1
+            } else {
+                self.small.min(self.limits.max)
+            };
+            message(&self.framing, size)
+        };
+        let mut wire: Vec<u8> = self.messages.iter().flat_map(one).collect();
+        wire.extend_from_slice(b"0 \xff\xff\xff\xff\xff");
+        wire
+    }
+
+    /// Reads as `serve` does, each into the smallest legal claim.
+    fn play(&self) {
+        let id = ConnectionId::new(0, 1, 0);
+        let peer = Peer::Unix { pid: 1, uid: 1 };
+        let mut slot = Slot::new(Conn::new(0), (), 1, peer);
+        slot.introduced = self.introduced;
+        let counters = Counters::new(1, 1);
+        let (mut partial, mut cuts, mut staged) = (Partial::default(), Vec::new(), Vec::new());
+        let (mut published, mut discarded, mut received) = (0, 0, 0);
+        let wire = self.wire();
+        for n in self.reads.iter().cycle() {
+            let mut claim = vec![0; claim_len(staged.len(), *n, self.limits.max)];
+            let n = read_len(claim.len(), staged.len(), self.limits.max).min(wire.len() - received);
+            if n == 0 {
+                break;
+            }
+            let fresh = &wire[received..received + n];
+            received += n;
+            frame::cut(
+                &self.framing,
+                &self.limits,
+                &mut partial,
+                &staged,
+                fresh,
+                &mut cuts,
+            );
+            *slot.conn.partial_mut() = partial;
+            let whole = [&staged[..], fresh].concat();
+            let mut writer = Writer::new(&mut claim);
+            introduce(&mut writer, &mut slot, id, Some(1));
+            let placed = place(&mut writer, &mut slot, id, &cuts, &whole, &counters);
+            let used = writer.at;
+            discarded += placed.discarded as usize;
+            staged = whole[placed.rest..].to_vec();
+
+            let mut walk = Walk::new(&claim[..used]);
+            published += walk
+                .by_ref()
+                .filter(|(_, header, _)| header.kind == Kind::Data)
+                .map(|(_, _, payload)| payload.len())
+                .sum::<usize>();
+            assert_eq!(walk.left(), 0, "whole records only");
+            assert_eq!(received, published + discarded + staged.len());
+            if placed.closing.is_some() {
+                break;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// With 112 bytes for each message that is too large, a peer could make a reactor panic.
+    #[test]
+    fn whatever_a_read_holds_its_records_fit_the_claim(stream in dense()) {
+        stream.play();
+    }
+}
