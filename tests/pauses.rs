@@ -370,3 +370,22 @@ fn our_slowness_evicts_nobody_for_theirs() {
     let received = world.handle.snapshot().bytes.received as usize;
     assert_eq!(received, sent + b"half of a message\n".len());
 }
+
+#[test]
+fn a_consumer_that_comes_after_the_time_was_up_has_its_messages_and_the_books_know() {
+    let mut world = World::new(config());
+    world.keeps_up = false;
+    let mut sender = world.connect();
+    sender.write_all(b"one\ntwo\n").unwrap();
+    world.until("published", |w| w.handle.snapshot().bytes.published == 8);
+    world.handle.drain(Duration::ZERO);
+    world.until("the reactor has ended", |w| w.reactor.is_none());
+    let snapshot = world.handle.snapshot();
+    assert!(snapshot.balanced() && snapshot.rings[0].unwalked);
+    assert_eq!(snapshot.bytes.abandoned, 8);
+    world.keeps_up = true;
+    world.until("the consumer has ended", |w| w.ended);
+    let snapshot = world.handle.snapshot();
+    assert!(snapshot.balanced(), "{snapshot:#?}");
+    assert_eq!((snapshot.bytes.delivered, snapshot.bytes.abandoned), (8, 0));
+}

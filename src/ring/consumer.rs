@@ -150,12 +150,8 @@ impl RingConsumer {
             }
             let payload = payload - self.taken as u64;
             self.taken = 0;
-            // What was given up at a deadline has been booked then.
-            // Acquire: the one who set it booked before or will; either way we do not.
-            if !self.shared.consumer.0.unwalked.load(Ordering::Acquire) {
-                self.shared.abandon(payload);
-                lost += payload;
-            }
+            self.shared.abandon(payload);
+            lost += payload;
             self.advance(self.released + len);
         }
         lost

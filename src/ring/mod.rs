@@ -72,8 +72,9 @@ struct ProducerLane {
 struct ConsumerLane {
     released: AtomicU64,
     delivered: AtomicU64,
-    /// Written by whoever finds what is lost: the consumer at a stop, else the reactor.
+    /// Found by a walk, by whoever holds the reading end: the consumer at a stop, else its heir.
     abandoned: AtomicU64,
+    /// Nobody will walk: see `Shared::abandoned`.
     unwalked: AtomicBool,
     gone: AtomicBool,
 }
@@ -116,29 +117,25 @@ impl Shared {
         self.consumer.0.delivered.load(Ordering::Relaxed)
     }
 
+    /// Without a walk it is what is missing, for as long as it is: what a consumer releases after its
+    /// time was up is delivered, and not lost as well.
     fn abandoned(&self) -> u64 {
+        if self.consumer.0.unwalked.load(Ordering::Relaxed) {
+            return self.published().saturating_sub(self.delivered());
+        }
         self.consumer.0.abandoned.load(Ordering::Relaxed)
     }
 
+    /// Books what a walk has found.
     fn abandon(&self, payload: u64) {
-        // A locked addition: a consumer at a stop and a reactor at its deadline may meet.
-        self.consumer
-            .0
-            .abandoned
-            .fetch_add(payload, Ordering::Relaxed);
+        add(&self.consumer.0.abandoned, payload);
     }
 
-    /// Books everything that was not delivered as abandoned, unless that was done already.
+    /// From now on everything that is not delivered is abandoned. Returns how much more that is.
     fn abandon_unwalked(&self) -> u64 {
-        // AcqRel: of two that come for it, one does it.
-        if self.consumer.0.unwalked.swap(true, Ordering::AcqRel) {
-            return 0;
-        }
-        let lost = self
-            .published()
-            .saturating_sub(self.delivered() + self.abandoned());
-        self.abandon(lost);
-        lost
+        let before = self.abandoned();
+        self.consumer.0.unwalked.store(true, Ordering::Relaxed);
+        self.abandoned().saturating_sub(before)
     }
 }
 

@@ -157,7 +157,7 @@ impl Producer {
     }
 
     /// For a consumer that hangs: books as abandoned whatever it has not released, without a walk, and
-    /// says so in the observer. What it should still release later is counted twice; the program ends.
+    /// says so in the observer. What it should still release later counts as delivered after all.
     pub(crate) fn abandon_unreleased(&mut self) -> u64 {
         self.shared.abandon_unwalked()
     }

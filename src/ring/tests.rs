@@ -251,6 +251,20 @@ fn what_a_hung_consumer_holds_is_abandoned_unwalked_and_once() {
     assert!(balances(&seen) && seen.is_unwalked());
 }
 
+#[test]
+fn what_is_released_after_the_time_was_up_is_delivered_and_not_lost_as_well() {
+    let (mut producer, mut consumer, _) = new(256);
+    let seen = producer.observer();
+    publish(&mut producer, 10);
+    publish(&mut producer, 20);
+    assert_eq!(producer.abandon_unreleased(), 30);
+    consumer.release(32, 0, 10);
+    assert_eq!((seen.delivered(), seen.abandoned()), (10, 20));
+    drop(consumer);
+    drop(producer);
+    assert_eq!((seen.delivered(), seen.abandoned()), (10, 20));
+}
+
 proptest! {
     #[test]
     fn a_ring_is_a_queue(ops in proptest::collection::vec((any::<bool>(), 0usize..60), 1..200)) {
