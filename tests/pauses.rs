@@ -389,3 +389,25 @@ fn a_consumer_that_comes_after_the_time_was_up_has_its_messages_and_the_books_kn
     assert!(snapshot.balanced(), "{snapshot:#?}");
     assert_eq!((snapshot.bytes.delivered, snapshot.bytes.abandoned), (8, 0));
 }
+
+#[test]
+fn who_is_there_when_the_time_is_up_is_told_of_once_and_only_if_it_ever_sent() {
+    let mut world = World::new(config());
+    world.keeps_up = false;
+    let _silent = world.connect();
+    let mut sender = world.connect();
+    world.until("both are there", |w| {
+        w.handle.snapshot().connections.open == 2
+    });
+    // The end of this one, and of the time for all, are seen in the same turn.
+    sender.write_all(b"x\n").unwrap();
+    drop(sender);
+    world.handle.drain(Duration::ZERO);
+    world.until("the reactor has ended", |w| w.reactor.is_none());
+    world.keeps_up = true;
+    world.until("the consumer has ended", |w| w.ended);
+    // The audit refuses a record after `Closed`.
+    assert_eq!(world.audit.all().len(), 1);
+    world.audit.check_all_closed();
+    assert_eq!(world.audit.accounts(), 1);
+}

@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use super::slots::Place;
 use super::{Reactor, RunError};
 use crate::close::CloseReason;
 use crate::net::Net;
@@ -155,6 +156,10 @@ impl<N: Net> Reactor<N> {
         self.close_listeners();
         for key in self.slots.keys(0, usize::MAX) {
             self.end(key, CloseReason::Shutdown);
+            // Who is dead has said so in this very turn, or has nothing to say.
+            if self.slots[key].place == Place::Dead {
+                continue;
+            }
             let lane = usize::from(self.slots[key].consumer);
             if self.lanes[lane].gone || !self.publish_end(key) {
                 self.bury(key);

@@ -91,6 +91,11 @@ impl Audit {
         }
     }
 
+    /// Connections that it has heard of.
+    pub(crate) fn accounts(&self) -> usize {
+        self.accounts.len()
+    }
+
     pub(crate) fn all(&self) -> Vec<Got> {
         self.got.clone()
     }
