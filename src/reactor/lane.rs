@@ -106,10 +106,64 @@ impl Lane {
         if self.producer.released() < self.resume_at && !self.gone {
             return None;
         }
-        self.producer.clear_wait();
+        // The wait is not taken back: by now it may be a drain's, for all that is in the ring.
         self.flow = Flow::Flowing;
         let took = now.saturating_sub(since);
         self.blocked += took;
         Some(took)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{RingConsumer, Wake, ring};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Counts(AtomicUsize);
+
+    impl Wake for Counts {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Blocked above a low mark of 16 bytes, with 64 in the ring.
+    fn blocked() -> (Lane, RingConsumer, Arc<Counts>) {
+        let counts = Arc::new(Counts::default());
+        let parked = Arc::new(Parked::new());
+        let (producer, consumer) = ring(64, counts.clone(), parked.clone());
+        let mut lane = Lane::new(producer, parked, 16, 64);
+        for _ in 0..4 {
+            let mut claim = lane.producer.claim(16, 16).unwrap();
+            crate::ring::record::write_time(claim.bytes(), 1);
+            claim.commit(16, 0);
+        }
+        assert!(lane.block(Duration::ZERO));
+        (lane, consumer, counts)
+    }
+
+    #[test]
+    fn a_blocked_ring_flows_again_at_its_low_mark_and_its_reactor_is_woken_once() {
+        let (mut lane, mut consumer, counts) = blocked();
+        consumer.release(32, 0, 0);
+        assert_eq!(lane.resume(Duration::from_secs(1)), None);
+        consumer.release(48, 0, 0);
+        assert_eq!(counts.0.load(Ordering::Relaxed), 1);
+        let took = lane.resume(Duration::from_secs(3));
+        assert_eq!(took, Some(Duration::from_secs(3)));
+        consumer.release(64, 0, 0);
+        assert_eq!(counts.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_ring_that_was_blocked_when_the_drain_began_to_wait_for_it_still_ends_the_drain() {
+        let (mut lane, mut consumer, counts) = blocked();
+        assert!(!lane.producer.wait_for(64), "all of it");
+        consumer.release(48, 0, 0);
+        assert!(lane.resume(Duration::from_secs(1)).is_some());
+        consumer.release(64, 0, 0);
+        assert_eq!(counts.0.load(Ordering::Relaxed), 1);
     }
 }
