@@ -411,3 +411,33 @@ fn who_is_there_when_the_time_is_up_is_told_of_once_and_only_if_it_ever_sent() {
     world.audit.check_all_closed();
     assert_eq!(world.audit.accounts(), 1);
 }
+
+#[test]
+fn who_is_told_to_leave_while_staging_is_spent_is_read_once_there_is_room() {
+    let mut config = config();
+    config.max_message = 16 << 10;
+    config.staging_bytes = 16 << 10;
+    let mut world = World::new(config);
+    let mut holder = world.connect();
+    holder.write_all(&[b'x'; 10 << 10]).unwrap();
+    world.until("staging is spent", |w| {
+        w.handle.snapshot().bytes.staged == 10 << 10
+    });
+    let mut sender = world.connect();
+    sender.write_all(b"hello\n").unwrap();
+    sender.shutdown(Shutdown::Write).unwrap();
+    world.until("it waits", |w| {
+        w.connections()
+            .iter()
+            .any(|row| row.causes == [PauseCause::Staging])
+    });
+    world.handle.drain(Duration::from_secs(10));
+    world.until("both are told", |w| {
+        w.connections().iter().all(|row| row.state == "draining")
+    });
+    holder.write_all(b"\n").unwrap();
+    drop(holder);
+    world.drain();
+    assert_eq!(world.audit.all().len(), 2);
+    assert_eq!(world.handle.snapshot().unread, 0);
+}

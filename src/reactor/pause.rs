@@ -119,6 +119,8 @@ impl<N: Net> Reactor<N> {
             while let Some(key) = self.starved.head() {
                 self.starved.remove(&mut self.slots, key);
                 self.resume(key, PauseCause::Staging);
+                // Who is leaving was in no pause, and waited all the same.
+                self.enqueue(key);
             }
             self.starved_since = None;
         }
@@ -151,10 +153,8 @@ impl<N: Net> Reactor<N> {
     pub(super) fn starve(&mut self, key: u32) {
         self.dequeue(key);
         self.hold(key, PauseCause::Staging);
-        if self.slots[key].conn.is_paused_by(PauseCause::Staging) {
-            self.starved.push(&mut self.slots, key);
-            self.starved_since.get_or_insert(self.now.since_start);
-        }
+        self.starved.push(&mut self.slots, key);
+        self.starved_since.get_or_insert(self.now.since_start);
     }
 
     pub(super) fn pause(&mut self, key: u32, cause: PauseCause) {
