@@ -441,3 +441,26 @@ fn who_is_told_to_leave_while_staging_is_spent_is_read_once_there_is_room() {
     assert_eq!(world.audit.all().len(), 2);
     assert_eq!(world.handle.snapshot().unread, 0);
 }
+
+#[test]
+fn a_message_that_is_too_large_has_the_message_timeout_from_its_own_beginning() {
+    let mut config = small_ring();
+    config.deadlines.message = Some(Duration::from_millis(500));
+    let mut world = World::new(config);
+    let mut sender = world.connect();
+    sender.write_all(b"before\n").unwrap();
+    let born = Instant::now();
+    world.until("older than a message may be", |_| {
+        born.elapsed() > Duration::from_millis(600)
+    });
+    sender.write_all(&[b'x'; 2000]).unwrap();
+    world.until("cut", |w| w.audit.all().len() == 2);
+    let begun = Instant::now();
+    world.until("the timers have looked", |_| {
+        begun.elapsed() > Duration::from_millis(100)
+    });
+    sender.write_all(b"x\nafter\n").unwrap();
+    world.until("and skipped", |w| w.audit.all().len() == 3);
+    drop(sender);
+    world.drain();
+}

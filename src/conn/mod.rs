@@ -142,10 +142,17 @@ impl Conn {
     pub(crate) fn handle_cut(&mut self, published: u64, discarded: u64, staged: usize, now: Tick) {
         self.published += published;
         self.discarded += discarded;
-        if staged > 0 && (self.staged == 0 || published + discarded > 0) {
+        // Discarded alone ends nothing: it may be one message that goes on. `handle_skip` knows better.
+        if staged > 0 && (self.staged == 0 || published > 0) {
             self.message_since = now;
         }
         self.staged = u32::try_from(staged).expect("a part is at most a message, which is a u32");
+    }
+
+    /// A message began that is not delivered, or not to its end: its clock runs all the same, also while
+    /// nothing of it is staged.
+    pub(crate) fn handle_skip(&mut self, now: Tick) {
+        self.message_since = now;
     }
 
     /// A cause begins to hold. Returns whether it did not before.

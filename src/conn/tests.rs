@@ -70,6 +70,23 @@ fn the_message_clock_starts_again_with_the_next_message() {
 }
 
 #[test]
+fn a_message_that_is_skipped_has_its_clock_from_its_own_beginning() {
+    let mut conn = open();
+    conn.handle_read(30, 50);
+    *conn.partial_mut() = Partial::SkipCount(7);
+    conn.handle_skip(50);
+    conn.handle_cut(20, 10, 0, 50);
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(60));
+    conn.handle_read(3, 59);
+    conn.handle_cut(0, 3, 0, 59);
+    assert_eq!(
+        conn.handle_timeout(&CLOCKS, 0, 60),
+        Expired::Look(CloseReason::Message),
+        "trickling does not help"
+    );
+}
+
+#[test]
 fn waiting_for_a_full_ring_freezes_the_peers_clocks() {
     let mut conn = open();
     assert_eq!(

@@ -308,6 +308,9 @@ impl<N: Net> Reactor<N> {
                 let mut writer = Writer::new(buf);
                 introduce(&mut writer, slot, id, tell_time);
                 let placed = place(&mut writer, slot, id, &self.cuts, whole, &self.counters);
+                if placed.skipped > 0 {
+                    slot.conn.handle_skip(self.tick);
+                }
                 closing = placed.closing;
                 discarded = placed.discarded;
                 let rest = placed.rest..total;
@@ -395,6 +398,8 @@ impl<N: Net> Reactor<N> {
 /// What became of what was cut, beside the records.
 struct Placed {
     discarded: u64,
+    /// Messages that are not delivered, or not to their end.
+    skipped: u64,
     /// Where the beginning of a message begins that is to be staged.
     rest: usize,
     closing: Option<CloseReason>,
@@ -411,6 +416,7 @@ fn place<S>(
 ) -> Placed {
     let mut placed = Placed {
         discarded: 0,
+        skipped: 0,
         rest: whole.len(),
         closing: None,
     };
@@ -431,6 +437,7 @@ fn place<S>(
                 reason,
             } => {
                 placed.discarded += bytes as u64;
+                placed.skipped += messages;
                 counters.discarded.add(reason, bytes as u64);
                 add_gap(writer, slot, id, reason, bytes as u64, messages);
             }
