@@ -1,5 +1,6 @@
 //! The framings, told as stories; the any-split property and custom framers stand in rooms of their own.
 
+mod adversary;
 mod any_split;
 mod custom;
 mod driver;
