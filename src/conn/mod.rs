@@ -202,11 +202,22 @@ impl Conn {
         }
     }
 
-    /// Begins to close, unless it has begun: the first reason stands. Returns whether it began now.
+    /// Begins to close, unless it has begun: the first reason stands, but for a peer that does not deserve
+    /// to be delivered any more: its own fault takes the place of our reason. Returns whether the farewell
+    /// is another one now.
     pub(crate) fn handle_close(&mut self, reason: CloseReason, until: Tick) -> bool {
         match self.state {
             State::Open | State::Paused { .. } => {
                 self.causes = 0;
+                self.state = State::Draining { reason, until };
+                true
+            }
+            State::Draining {
+                reason: first,
+                until,
+            } if (first.farewell(), reason.farewell())
+                == (Farewell::Deliver, Farewell::Discard) =>
+            {
                 self.state = State::Draining { reason, until };
                 true
             }

@@ -169,6 +169,23 @@ fn the_first_reason_to_close_stands() {
 }
 
 #[test]
+fn a_peers_own_fault_ends_what_our_reason_let_it_deliver() {
+    let mut conn = open();
+    assert!(conn.handle_close(CloseReason::Shutdown, 30));
+    assert!(conn.handle_close(CloseReason::Protocol, 40));
+    assert!(conn.is_discarding());
+    assert_eq!(
+        conn.state(),
+        State::Draining {
+            reason: CloseReason::Protocol,
+            until: 30
+        },
+        "it has no more time than before"
+    );
+    assert!(!conn.handle_close(CloseReason::Shutdown, 50));
+}
+
+#[test]
 fn a_farewell_delivers_or_discards_by_its_reason() {
     let leaving = |reason| {
         let mut conn = open();
