@@ -12,6 +12,8 @@ use crate::close::CloseReason;
 use crate::conn::Expired;
 use crate::net::Net;
 
+/// What a connection that is due for eviction is given when the kernel holds bytes of it.
+const LOOK: Duration = Duration::from_secs(1);
 /// Deadlines handled in one turn.
 const TIMER_BUDGET: usize = 256;
 
@@ -57,11 +59,11 @@ impl<N: Net> Reactor<N> {
         slot.conn.handle_look();
         slot.ready = true;
         self.enqueue(key);
-        self.wheel.set(
-            &mut self.slots,
-            key,
-            self.tick.wrapping_add(ticks(Duration::from_secs(1))),
-        );
+        // A second for the look, unless its age comes before.
+        let look = self.tick.wrapping_add(ticks(LOOK));
+        let age = self.slots[key].conn.poll_timeout(&self.clocks, true);
+        let at = age.filter(|age| wheel::has_come(look, *age));
+        self.wheel.set(&mut self.slots, key, at.unwrap_or(look));
     }
 
     /// When the head of a blocked FIFO has waited for too long. The FIFO is in the order of waiting, so
