@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::{Config, Listen, ListenAddr, OnOversize};
 use crate::frame::{Framing, OversizePolicy};
 use crate::peer::{MAX_REACTORS, MAX_SLOTS};
-use crate::reactor::{MARKS, READ_SIZES, claim_len, slot_bytes};
+use crate::reactor::{MARKS, READ_SIZES, SMALLEST_PART, claim_len, slot_bytes};
 use crate::status::{Bytes, MemoryBound};
 
 /// The smallest ring that is chosen when none is given.
@@ -295,6 +295,10 @@ impl Checked {
                     2 * slots * c.consumers * PEER_ENTRY,
                 ),
                 term("staging", c.staging_bytes + beyond),
+                term(
+                    &format!("{} smallest parts of {SMALLEST_PART} B", c.max_connections),
+                    c.max_connections * SMALLEST_PART,
+                ),
                 term(
                     &several(c.reactors, "reactor"),
                     c.reactors * (REACTOR_BYTES + scratch),

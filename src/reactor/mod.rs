@@ -38,6 +38,7 @@ use self::listener::Listener;
 use self::serve::Served;
 pub(crate) use self::serve::claim_len;
 use self::slots::{Fifo, Place, Slot, Slots, token};
+pub(crate) use self::staging::SMALLEST as SMALLEST_PART;
 use self::staging::Staging;
 use self::wheel::Wheel;
 use crate::close::CloseReason;
@@ -152,9 +153,9 @@ pub struct Reactor<N: Net = Mio> {
     /// Which lane is served first: each turn the next.
     first_lane: usize,
     staging: Staging,
-    /// Those that staging has no room for, and since when somebody has been waiting.
+    /// Those that staging has no room for; while there are any, since when.
     starved: Fifo,
-    starved_since: Option<Duration>,
+    starved_since: Duration,
     /// A part was given up in this turn.
     staging_freed: bool,
     lingering: Fifo,
@@ -220,7 +221,7 @@ impl<N: Net> Reactor<N> {
             first_lane: 0,
             staging: Staging::new(parts.staging_bytes, largest),
             starved: Fifo::new(Place::Staging),
-            starved_since: None,
+            starved_since: Duration::ZERO,
             staging_freed: false,
             lingering: Fifo::new(Place::Lingering),
             wheel: Wheel::new(tick),

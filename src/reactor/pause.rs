@@ -114,6 +114,13 @@ impl<N: Net> Reactor<N> {
 
     /// Staging was given back: everybody who waits for it tries again, in this turn.
     pub(super) fn feed_starved(&mut self) {
+        // First, for what it gives back is had in this turn.
+        if self
+            .starved_at()
+            .is_some_and(|at| at <= self.now.since_start)
+        {
+            self.close_slow_holders();
+        }
         if std::mem::take(&mut self.staging_freed) {
             // Stolen whole: those who find no room again join a new queue.
             while let Some(key) = self.starved.head() {
@@ -122,24 +129,20 @@ impl<N: Net> Reactor<N> {
                 // Who is leaving was in no pause, and waited all the same.
                 self.enqueue(key);
             }
-            self.starved_since = None;
-        }
-        if self
-            .starved_at()
-            .is_some_and(|at| at <= self.now.since_start)
-        {
-            self.close_slow_holders();
         }
     }
 
     pub(super) fn starved_at(&self) -> Option<Duration> {
-        Some(self.starved_since? + tick_time(self.clocks.message?))
+        if self.starved.is_empty() {
+            return None;
+        }
+        Some(self.starved_since + tick_time(self.clocks.message?))
     }
 
     /// Staging has been spent for a whole message timeout: whoever sends its message too slowly gives
     /// its place to others.
     pub(super) fn close_slow_holders(&mut self) {
-        self.starved_since = Some(self.now.since_start);
+        self.starved_since = self.now.since_start;
         let holders: Vec<u32> = self.staging.holders().collect();
         for key in holders {
             let held = tick_of(self.waited(key));
@@ -153,8 +156,10 @@ impl<N: Net> Reactor<N> {
     pub(super) fn starve(&mut self, key: u32) {
         self.dequeue(key);
         self.hold(key, PauseCause::Staging);
+        if self.starved.is_empty() {
+            self.starved_since = self.now.since_start;
+        }
         self.starved.push(&mut self.slots, key);
-        self.starved_since.get_or_insert(self.now.since_start);
     }
 
     pub(super) fn pause(&mut self, key: u32, cause: PauseCause) {
@@ -173,11 +178,10 @@ impl<N: Net> Reactor<N> {
 
     pub(super) fn resume(&mut self, key: u32, cause: PauseCause) {
         self.book_pause(key, cause);
-        if self.slots[key].conn.handle_resume(cause) {
-            if self.slots[key].ready {
-                self.enqueue(key);
-            }
-            self.rearm(key);
+        if self.slots[key].conn.handle_resume(cause) && self.slots[key].ready {
+            self.enqueue(key);
         }
+        // Another cause may hold it still, under which its clocks run.
+        self.rearm(key);
     }
 }

@@ -181,13 +181,7 @@ impl<N: Net> Reactor<N> {
         // What the read may leave over must have a place, before it is taken from the kernel.
         let staged = slot.conn.staged();
         let class = READ_SIZES[usize::from(slot.read_class)];
-        let most = max + super::MARKS;
-        let room = self.staging.room(slot.part, (staged + class).min(most));
-        let n = if room >= (staged + class).min(most) {
-            class
-        } else {
-            room.saturating_sub(staged)
-        };
+        let n = self.staging.may_read(slot.part, class);
         if n == 0 {
             self.starve(key);
             return Served::Out;

@@ -5,13 +5,16 @@
 //!
 //! Buffers grow by size class (256 B, doubling), are charged by class, and are linked in the order in
 //! which their messages began. The oldest holder may go beyond the budget, up to one largest message:
-//! without that, holders wait for one another for ever.
+//! without that, holders wait for one another for ever. It does so in small steps, because what a step
+//! reads beyond the end of its message is the beginning of another one, which is not the oldest: so a
+//! smallest part for each connection may come on top.
 
 use slab::Slab;
 
 use super::wheel::NONE;
 
-const SMALLEST: usize = 256;
+/// The smallest part, and the step of who goes beyond the budget.
+pub(crate) const SMALLEST: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Staging {
@@ -66,35 +69,37 @@ impl Staging {
         self.held
     }
 
-    /// The most that may ever be used: the budget, and what the oldest holder has beyond it.
+    /// The most that so many connections may ever use.
     #[cfg(feature = "sim")]
-    pub(crate) fn most(&self) -> usize {
-        self.budget + self.class(self.largest)
+    pub(crate) fn most(&self, connections: usize) -> usize {
+        self.budget + self.class(self.largest) + connections * SMALLEST
     }
 
-    /// How many bytes the part may have after the next read: all that a message can have, or less
-    /// when the budget is short; not more than it has now: nothing more can be staged.
-    pub(crate) fn room(&self, key: PartKey, wanted: usize) -> usize {
-        let wanted = wanted.min(self.largest);
-        if self.oldest == NONE || key != NONE && key == self.oldest {
-            return wanted;
+    /// How much may be read at once, at most `want`, so that all that the read may leave over has a
+    /// place: the part as it grows, or the beginning of a message behind its own. 0: nothing, for now.
+    pub(crate) fn may_read(&self, key: PartKey, want: usize) -> usize {
+        if self.oldest == NONE {
+            return want;
         }
-        let held = self
-            .parts
-            .get(key as usize)
-            .map_or(0, |part| part.bytes.capacity());
+        let part = self.parts.get(key as usize);
+        let (len, held) = part.map_or((0, 0), |part| (part.bytes.len(), part.bytes.capacity()));
         let free = self.budget.saturating_sub(self.used - held);
-        if self.class(wanted) <= free {
-            return wanted;
+        if self.class((len + want).min(self.largest)) <= free {
+            return want;
         }
         // The largest class that still fits.
-        let mut fits = held;
+        let mut fits = 0;
         let mut class = SMALLEST;
         while class <= free {
-            fits = fits.max(class);
+            fits = class;
             class *= 2;
         }
-        fits.min(wanted)
+        let most = if key == self.oldest {
+            fits.max(SMALLEST)
+        } else {
+            fits.max(held) - len
+        };
+        most.min(want)
     }
 
     pub(crate) fn bytes(&self, key: PartKey) -> &[u8] {
@@ -194,14 +199,26 @@ mod tests {
     fn only_the_oldest_holder_goes_beyond_the_budget() {
         let mut staging = Staging::new(1024, 4096);
         let (oldest, _) = staging.append(NONE, 0, &[1; 512]);
-        let (younger, _) = staging.append(NONE, 1, &[2; 512]);
-        assert_eq!(staging.room(younger, 4096), 512, "the budget is spent");
-        assert_eq!(staging.room(NONE, 4096), 0, "and nobody else may begin");
-        assert_eq!(staging.room(oldest, 4096), 4096);
+        let (younger, _) = staging.append(NONE, 1, &[2; 500]);
+        assert_eq!(staging.may_read(younger, 4096), 12, "the budget is spent");
+        assert_eq!(staging.may_read(NONE, 4096), 0, "and nobody else may begin");
+        assert_eq!(
+            staging.may_read(oldest, 4096),
+            512,
+            "by steps that would fit as a part of their own"
+        );
+        staging.append(oldest, 0, &[1; 512]);
+        let (third, _) = staging.append(NONE, 2, &[3; 256]);
+        assert_eq!(staging.may_read(third, 4096), 0);
+        assert_eq!(
+            staging.may_read(oldest, 4096),
+            SMALLEST,
+            "by the smallest, where none would"
+        );
         staging.release(oldest);
         assert_eq!(
-            staging.room(younger, 4096),
-            4096,
+            staging.may_read(younger, 4096),
+            512,
             "the next in age takes its place"
         );
     }
