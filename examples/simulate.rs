@@ -60,7 +60,11 @@ fn main() -> ExitCode {
         seed += 1;
         if said.elapsed() > Duration::from_secs(5) {
             said = Instant::now();
-            println!("{} runs, {} a second", seed - args.from, rate(seed - args.from, began));
+            println!(
+                "{} runs, {} a second",
+                seed - args.from,
+                rate(seed - args.from, began)
+            );
         }
     }
     let runs = seed - args.from;

@@ -114,6 +114,8 @@ struct World {
     /// Who acts, and what an operator may do, is over once the faults stop.
     calm: Cell<bool>,
     draining: Cell<bool>,
+    /// There is a stall deadline.
+    stalls: bool,
     /// The drain began while something could still go wrong: what it has no time for is not told.
     early: Cell<bool>,
     stopped: Cell<bool>,
@@ -191,6 +193,7 @@ impl World {
             interleave: plan.interleave,
             calm: Cell::new(false),
             draining: Cell::new(false),
+            stalls: plan.config.deadlines.stall.is_some(),
             early: Cell::new(false),
             stopped: Cell::new(false),
             steps: Cell::new(0),
@@ -237,6 +240,10 @@ impl World {
             let mut actors = self.runnable();
             if actors.is_empty() {
                 let Some(time) = self.next_time() else {
+                    if !self.calm.get() {
+                        // An operator holds everybody up; the calm will resume them.
+                        return;
+                    }
                     // Nobody can do anything any more, and it is not done.
                     panic!("never: {what}; {:#?}", self.handle.snapshot());
                 };
@@ -498,7 +505,8 @@ impl World {
                 assert_eq!(taker.borrow().ended, Some(Ended::Drained));
             }
         }
-        if in_time && !self.early.get() {
+        // Who waits to say that it is closed gives up at the stall deadline, as who waits to be read does.
+        if in_time && !self.early.get() && !self.stalls {
             ledger.check_all_closed();
         }
     }

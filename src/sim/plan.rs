@@ -183,6 +183,8 @@ fn script(random: &mut Random, config: &Config, faults: &Faults, number: usize) 
     ]
     .into_iter()
     .filter(|(fault, _)| faults.may(*fault))
+    // Without a clock that finds it, a peer that vanished keeps its place for ever.
+    .filter(|(fault, _)| *fault != Fault::Vanish || config.deadlines.idle.is_some())
     .map(|(_, ending)| ending)
     .chain([Ending::Fin])
     .collect();
@@ -191,7 +193,7 @@ fn script(random: &mut Random, config: &Config, faults: &Faults, number: usize) 
     match ending {
         Ending::InMessage => {
             // Longer than any prefix, so that it is one message, cut.
-            let last = vec![b'~'; max.min(40)];
+            let last = cut_message(max.min(40));
             let framed = frame(&wire, &last);
             let marks = framed.len() - last.len();
             let keep =
@@ -207,15 +209,30 @@ fn script(random: &mut Random, config: &Config, faults: &Faults, number: usize) 
     if ending == Ending::InMessage && max < 16 {
         ending = Ending::Fin;
     }
+    let pause = ms(random.one_of(&[0, 1, 20, 400]));
+    let piece = random.one_of(&[1, 7, 100, 5000, 100_000]);
+    // A byte at a time, with a pause after each, is for short streams.
+    let least = if pause.is_zero() {
+        1
+    } else {
+        bytes.len() / 300
+    };
     Script {
         place,
         begin: ms(random.below(1000)),
         messages,
         bytes,
         ending,
-        piece: random.one_of(&[1, 7, 100, 5000, 100_000]),
-        pause: ms(random.one_of(&[0, 1, 20, 400])),
+        piece: piece.max(least),
+        pause,
     }
+}
+
+/// What a message looks like of which only the beginning is sent.
+pub(super) fn cut_message(len: usize) -> Vec<u8> {
+    let mut text = vec![b'~'; len];
+    text.iter_mut().take(1).for_each(|first| *first = b'<');
+    text
 }
 
 /// A message with its marks.

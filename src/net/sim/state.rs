@@ -241,10 +241,10 @@ impl State {
             return Sent::Gone;
         }
         let room = window.saturating_sub(socket.queue.len()).min(bytes.len());
-        if room == 0 && !bytes.is_empty() {
+        if room < bytes.len() {
             self.faults.note(Fault::WindowFull);
-            return Sent::Took(0);
         }
+        let socket = &mut self.sockets[key];
         socket.queue.extend(&bytes[..room]);
         socket.arrived += room as u64;
         let arrived = socket.arrived;
@@ -457,6 +457,12 @@ impl State {
     }
 
     pub(super) fn read(&mut self, key: usize, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.read_some(key, into);
+        self.say(|| format!("reads peer {key}: {read:?}"));
+        read
+    }
+
+    fn read_some(&mut self, key: usize, into: &mut [u8]) -> io::Result<usize> {
         assert!(!into.is_empty(), "a read of nothing");
         if self.strikes(Fault::ReadInterrupted) {
             return errno(EINTR);
@@ -499,7 +505,6 @@ impl State {
         for (place, byte) in into.iter_mut().zip(socket.queue.drain(..n)) {
             *place = byte;
         }
-        self.say(|| format!("reads {n} bytes of peer {key}"));
         Ok(n)
     }
 
