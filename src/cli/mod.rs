@@ -11,12 +11,12 @@ mod sink;
 mod supervise;
 mod units;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use fanin::{BoundAddr, Config};
+use fanin::{BindError, BoundAddr, Checked, Config};
 
 use self::args::{Cli, Command, Serve};
 use self::notes::{Notes, say};
@@ -69,18 +69,14 @@ fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
         reactors: config.reactors,
         consumers: config.consumers,
     };
-    let default = Config::default().max_connections;
+    let default = config.max_connections;
+    config.max_connections = serve.max_connections.unwrap_or(default);
+    // A setting that is wrong by itself is told first: it may be the reason why nothing fits.
+    check(config.clone())?;
     let settled = limits::settle(serve.max_connections, default, limits::raise(), &others)
         .map_err(|reason| refused(anyhow::Error::msg(reason)))?;
     config.max_connections = settled.connections;
-    let checked = config.validate().map_err(|errors| {
-        let lines: Vec<_> = errors
-            .0
-            .iter()
-            .map(|error| args::in_options(&error.to_string()))
-            .collect();
-        refused(anyhow::Error::msg(lines.join("\nfanin: ")))
-    })?;
+    let checked = check(config)?;
     if let Some(notice) = settled.notice {
         say(notice);
     }
@@ -92,7 +88,7 @@ fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
         .with_context(|| format!("--sink {}", serve.sink))
         .map_err(refused)?;
     let memory = checked.memory();
-    let fanin = checked.bind().context("--listen")?;
+    let fanin = checked.bind().map_err(unbound)?;
 
     announce(fanin.handle.local_addrs());
     memory.to_string().lines().for_each(say);
@@ -103,6 +99,30 @@ fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
         notes,
         signals,
     )?)
+}
+
+fn check(config: Config) -> Result<Checked, Refusal> {
+    config.validate().map_err(|errors| {
+        let lines: Vec<_> = errors
+            .0
+            .iter()
+            .map(|error| args::in_options(&error.to_string()))
+            .collect();
+        refused(anyhow::Error::msg(lines.join("\nfanin: ")))
+    })
+}
+
+/// An address in use, or a reactor without a descriptor, may do better when tried again: a failure. An
+/// address that is not ours, or a path that leads nowhere, will not: configuration.
+fn unbound(error: BindError) -> Refusal {
+    let is_listener = error.what.contains("://");
+    let option = if is_listener { "--listen " } else { "" };
+    let again = !is_listener || error.source.kind() == ErrorKind::AddrInUse;
+    Refusal {
+        code: if again { FAILED } else { REFUSED },
+        // The error's text has its source already.
+        error: anyhow::anyhow!("{option}{error}"),
+    }
 }
 
 /// One line for each listener, though every reactor has a socket for it.
