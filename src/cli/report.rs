@@ -5,10 +5,12 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanin::{ClosedInfo, ConnectionInfo, PauseCause, Pauses, Reason, Snapshot, Tally};
+use rustix::fs::OFlags;
 use serde_json::{Map, Value, json};
 
 /// What the program knows besides the snapshot.
@@ -193,9 +195,23 @@ fn unix(at: SystemTime) -> f64 {
 pub(crate) fn write(report: &Value, to: Option<&Path>) -> io::Result<()> {
     let line = format!("{report}\n");
     match to {
-        Some(path) if path != Path::new("-") => replace(path, line.as_bytes()),
+        Some(path) if path != Path::new("-") => match fs::symlink_metadata(path) {
+            Ok(found) if !found.is_file() => append(path, line.as_bytes()),
+            _ => replace(path, line.as_bytes()),
+        },
         _ => io::stderr().lock().write_all(line.as_bytes()),
     }
+}
+
+/// A link, a pipe or a device (`/dev/null`, `/dev/stderr`) stays what it is: it is written into. A pipe
+/// that nobody reads is an error, not a wait.
+fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(path)?
+        .write_all(bytes)
 }
 
 /// A reader sees the old report or the new one, never a part.
