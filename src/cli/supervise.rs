@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use fanin::{Fanin, Handle, RunError};
+use fanin::{DiscardReason, Fanin, Handle, RunError};
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -220,13 +220,15 @@ impl Supervisor {
                         self.destination
                     ));
                     if self.ending.is_none() {
+                        // With nobody left to deliver to, nothing is waited for. Not `stop`: the
+                        // reactors are to find that the sink is gone, and book what is lost by it.
+                        let within = match self.sinks {
+                            0 => Duration::ZERO,
+                            _ => self.drain_timeout,
+                        };
                         self.end("sink failed", self.drain_timeout);
-                        self.handle.drain(self.drain_timeout);
+                        self.handle.drain(within);
                     }
-                }
-                if self.sinks == 0 && self.failed {
-                    // Nobody is left to deliver to.
-                    self.handle.stop();
                 }
             }
         }
@@ -286,10 +288,18 @@ impl Supervisor {
                 self.sinks, self.reactors
             ));
         }
-        let lost = snapshot.bytes.abandoned;
+        let bytes = &snapshot.bytes;
+        // A message's beginning is lost with the sink that it was read for; a sink that is left behind
+        // has given nothing back.
+        let lost =
+            bytes.abandoned + bytes.in_rings + bytes.discarded.count(DiscardReason::ConsumerGone);
         if lost > 0 {
             self.failed = true;
-            say(format_args!("{lost} bytes were not delivered"));
+            let unread = match snapshot.unread {
+                0 => String::new(),
+                unread => format!("; {unread} more were left unread in the kernel"),
+            };
+            say(format_args!("{lost} bytes were not delivered{unread}"));
         }
         if snapshot.ended && !snapshot.balanced() {
             self.failed = true;
