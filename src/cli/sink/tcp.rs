@@ -74,6 +74,8 @@ impl Sink for Tcp {
     }
 
     fn finish(&mut self) -> io::Result<()> {
+        // Nothing will be sent again, but what a peer that has left may not have read is told.
+        self.link.look();
         if let Some(stream) = &self.link.stream {
             // The kernel sends what it has; a peer that is gone already was reported when we wrote.
             let _ = stream.shutdown(Shutdown::Write);
