@@ -2,17 +2,23 @@
 //! never left behind.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod flood;
+pub(crate) mod pipe;
+pub(crate) mod server;
+pub(crate) mod tap;
+
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use tap::Tap;
 
 /// Long enough for a busy machine; a test that passes does not wait so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -70,10 +76,19 @@ pub(crate) fn serve(options: &[&str]) -> Command {
     command
 }
 
+/// Runs a program that should refuse to start: its exit code, and what it said.
+#[track_caller]
+pub(crate) fn refused(mut command: Command) -> (Option<i32>, String) {
+    command.stdout(Stdio::null());
+    let mut fanin = Fanin::launch(command, Place::new());
+    let code = fanin.wait().code();
+    (code, fanin.said())
+}
+
 /// A running program.
 pub(crate) struct Fanin {
     child: Child,
-    said: Arc<Mutex<Vec<String>>>,
+    said: Tap,
     /// What each `listening on` line named, in order.
     pub(crate) addresses: Vec<String>,
     pub(crate) place: Place,
@@ -99,26 +114,21 @@ impl Fanin {
         (fanin, stdout)
     }
 
+    /// Writes to this sink.
+    pub(crate) fn start_into(sink: &str, options: &[&str]) -> Self {
+        let mut command = serve(&["--listen", "tcp://127.0.0.1:0", "--sink", sink]);
+        command.args(options).stdout(Stdio::null());
+        Self::start_with(command, Place::new(), 1)
+    }
+
     pub(crate) fn start_with(mut command: Command, place: Place, listeners: usize) -> Self {
         command.arg("--report").arg(place.path("report"));
-        let mut child = command
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut fanin = Self {
-            child,
-            said: said.clone(),
-            addresses: Vec::new(),
-            place,
-        };
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                said.lock().unwrap().push(line);
-            }
-        });
+        Self::start_as_is(command, place, listeners)
+    }
+
+    /// Adds nothing to the command.
+    pub(crate) fn start_as_is(command: Command, place: Place, listeners: usize) -> Self {
+        let mut fanin = Self::launch(command, place);
         fanin.addresses = wait_for("the program listens", PATIENCE, || {
             let status = fanin.child.try_wait().unwrap();
             let said = fanin.said();
@@ -133,17 +143,46 @@ impl Fanin {
         fanin
     }
 
+    fn launch(mut command: Command, place: Place) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = Tap::on(child.stderr.take().unwrap());
+        Self {
+            child,
+            said,
+            addresses: Vec::new(),
+            place,
+        }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its standard error so far.
+    /// The whole lines of its standard error so far.
     pub(crate) fn said(&self) -> String {
-        self.said.lock().unwrap().join("\n")
+        let said = self.said.so_far();
+        let whole = said.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
+        String::from_utf8_lossy(&said[..whole]).into_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_to_say(&self, words: &str) {
+        wait_for(&format!("it says {words:?}"), PATIENCE, || {
+            self.said().contains(words).then_some(())
+        });
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        let address = self.addresses[0].strip_prefix("tcp://").unwrap();
+        self.address_of(0)
+    }
+
+    /// Of the listener in this place.
+    pub(crate) fn address_of(&self, listener: usize) -> SocketAddr {
+        let address = self.addresses[listener].strip_prefix("tcp://").unwrap();
         address.parse().unwrap()
     }
 
@@ -152,6 +191,11 @@ impl Fanin {
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
+    }
+
+    /// A peer that comes, sends this and leaves.
+    pub(crate) fn send(&self, bytes: &[u8]) {
+        self.connect().write_all(bytes).unwrap();
     }
 
     pub(crate) fn output(&self) -> Vec<u8> {
@@ -176,22 +220,39 @@ impl Fanin {
         wait_for("a report after SIGUSR1", PATIENCE, || report(&path))
     }
 
+    /// Its end, after which all that it said is there.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        wait_for("the program's end", PATIENCE, || {
+        let status = wait_for("the program's end", PATIENCE, || {
             self.child.try_wait().unwrap()
-        })
+        });
+        self.said.to_the_end();
+        status
+    }
+
+    /// Its end: the exit code, and the final report. Panics unless the books balance.
+    #[track_caller]
+    pub(crate) fn end(&mut self) -> (Option<i32>, Value) {
+        let status = self.wait();
+        let report = report(&self.place.path("report")).expect("a final report");
+        assert!(report.get("live").is_none(), "not the final report");
+        assert_eq!(report["balanced"], true, "{report:#}\n{}", self.said());
+        assert_eq!(report["schema"], 1, "{report:#}");
+        (status.code(), report)
+    }
+
+    /// SIGKILL: it can neither settle nor tidy.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.wait();
     }
 
     /// SIGTERM, and the final report. Panics unless the program ends with 0 and balanced books.
     #[track_caller]
     pub(crate) fn drain(&mut self) -> Value {
         self.signal(Signal::TERM);
-        let status = self.wait();
-        assert_eq!(status.code(), Some(0), "{}", self.said());
-        let report = report(&self.place.path("report")).expect("a final report");
-        assert_eq!(report["balanced"], true, "{report:#}");
-        assert_eq!(report["schema"], 1, "{report:#}");
+        let (code, report) = self.end();
+        assert_eq!(code, Some(0), "{report:#}\n{}", self.said());
         report
     }
 
@@ -297,7 +358,6 @@ pub(crate) fn is_installed(name: &str) -> bool {
 /// Runs a client to its end; panics with its words unless it ends well and in time.
 #[track_caller]
 pub(crate) fn client(command: &mut Command, input: &[u8]) {
-    use std::io::Write as _;
     let place = Place::new();
     let words = place.path("words");
     let mut child = command
