@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, OnConsumerGone, OnOversize};
+use crate::config::{Config, Listen, OnConsumerGone, OnOversize};
 use crate::frame::Framing;
 use crate::net::sim::{Fault, Faults, Random};
 use crate::policy::Route;
@@ -104,7 +104,7 @@ fn config(random: &mut Random) -> Config {
     ];
     let mut config = Config::default();
     for _ in 0..random.within(1..=2) {
-        let mut listen: crate::Listen = "tcp://127.0.0.1:0".parse().expect("an address");
+        let mut listen: Listen = "tcp://127.0.0.1:0".parse().expect("an address");
         listen.framing = Some(framings[random.below(framings.len())].clone());
         config.listeners.push(listen);
     }

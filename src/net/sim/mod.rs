@@ -35,7 +35,7 @@ pub(crate) type Others = Rc<dyn Fn()>;
 pub(crate) struct SimNetwork(Rc<RefCell<State>>);
 
 /// The network as one reactor sees it.
-pub struct SimNet {
+pub(crate) struct SimNet {
     state: Rc<RefCell<State>>,
     reactor: usize,
     waker: Arc<SimWaker>,
@@ -44,14 +44,14 @@ pub struct SimNet {
 
 /// A listening socket.
 #[derive(Debug)]
-pub struct SimListener {
+pub(crate) struct SimListener {
     state: Rc<RefCell<State>>,
     key: usize,
 }
 
 /// A connection. Dropped, its descriptor is free for the next one.
 #[derive(Debug)]
-pub struct SimStream {
+pub(crate) struct SimStream {
     state: Rc<RefCell<State>>,
     key: usize,
     fd: usize,
@@ -204,10 +204,6 @@ impl SimPeer {
         let state = self.state.borrow();
         let socket = &state.sockets[self.key];
         (socket.arrived, socket.end.map_or(0, |end| end.left))
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        self.state.borrow().sockets[self.key].end.is_some()
     }
 }
 
