@@ -185,7 +185,8 @@ reasons! {
     DiscardReason {
         /// They belong to a message larger than the largest.
         Oversize => "oversize",
-        /// The stream ended inside a message that only means something whole.
+        /// The stream ended inside a message that only means something whole, or we ended it before the
+        /// peer did, inside any.
         CutAtEnd => "cut_at_end",
         /// They do not follow the framing, or come after bytes that do not.
         Protocol => "protocol",

@@ -324,6 +324,11 @@ impl Conn {
         self.peer_end
     }
 
+    /// Has its peer said that nothing will follow?
+    pub(crate) fn has_finished(&self) -> bool {
+        matches!(self.peer_end, PeerEnd::Fin { .. })
+    }
+
     pub(crate) fn is_paused_by(&self, cause: PauseCause) -> bool {
         self.causes & bit(cause) != 0
     }

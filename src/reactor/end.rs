@@ -188,6 +188,9 @@ impl<N: Net> Reactor<N> {
             settled => settled,
         };
         let cut = match frame::at_end(framing, slot.conn.partial(), staged) {
+            // Only its peer can say that a message without its delimiter is whole. One that was still
+            // sending when its time was up is cut, and half a message looks like a whole one.
+            AtEnd::Deliver if !slot.conn.has_finished() => AtEnd::Discard(DiscardReason::CutAtEnd),
             AtEnd::Deliver if reason.farewell() != Farewell::Deliver => {
                 AtEnd::Discard(DiscardReason::CutAtEnd)
             }

@@ -206,6 +206,8 @@ impl<N: Net> Reactor<N> {
         let read = match self.net.read(stream, &mut buf[at..at + n]) {
             Ok(0) => {
                 drop(claim);
+                // Its event may still be on its way.
+                slot.conn.handle_fin(self.tick);
                 self.end(key, CloseReason::Eof);
                 return Served::Out;
             }
