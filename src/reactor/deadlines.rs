@@ -9,7 +9,7 @@ use super::lane::Flow;
 use super::slots::Place;
 use super::{Reactor, tick_time, ticks, wheel};
 use crate::close::CloseReason;
-use crate::conn::Expired;
+use crate::conn::{Expired, PeerEnd};
 use crate::net::Net;
 
 /// What a connection that is due for eviction is given when the kernel holds bytes of it.
@@ -89,6 +89,13 @@ impl<N: Net> Reactor<N> {
                 if self.slots[key].conn.is_closed() {
                     // It only waits to say that it has ended; nobody listens.
                     self.bury(key);
+                } else if self.is_drained(key) {
+                    // After a full read it stands in line to see whether there is more: there is not.
+                    match self.slots[key].conn.peer_end() {
+                        PeerEnd::Sending => self.rest(key),
+                        PeerEnd::Fin { .. } => self.end(key, CloseReason::Eof),
+                        PeerEnd::Reset { .. } => self.end(key, CloseReason::Reset),
+                    }
                 } else {
                     self.dequeue(key);
                     self.end(key, CloseReason::Stall);

@@ -380,12 +380,10 @@ impl<N: Net> Reactor<N> {
             Place::Nowhere => !slot.conn.is_discarding() && (blocked || !slot.conn.may_be_served()),
             Place::Lingering | Place::Dead => false,
         };
-        if !waits {
-            return self.enqueue(key);
-        }
-        // Paused. Who has left with nothing unread holds no descriptor; who sends on is switched to
-        // the mask that is silent for it.
-        if (event.error || event.read_closed) && self.net.unread(stream) == 0 {
+        // Who has finished with nothing unread holds no descriptor from now on: were it to stand in the
+        // FIFO until a read says so, the ring might be full by then.
+        let has_left = event.error || event.read_closed;
+        if has_left && (waits || !event.error) && self.net.unread(stream) == 0 {
             let reason = if event.error {
                 CloseReason::Reset
             } else {
@@ -393,6 +391,10 @@ impl<N: Net> Reactor<N> {
             };
             return self.end(key, reason);
         }
+        if !waits {
+            return self.enqueue(key);
+        }
+        // Paused: who sends on is switched to the mask that is silent for it.
         if slot.watch == Watch::Read {
             slot.watch = Watch::HangUp;
             if let Err(error) = self

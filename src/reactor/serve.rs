@@ -344,10 +344,13 @@ impl<N: Net> Reactor<N> {
             self.begin_close(key, reason);
             return Served::Read(read);
         }
-        if self.slots[key].ready {
-            self.enqueue(key);
-        } else {
+        if !self.slots[key].ready {
             self.watch_again(key);
+        } else if self.slots[key].conn.has_finished() && self.is_drained(key) {
+            // Not by another read: until its turn comes the ring may be full, and hold its descriptor.
+            self.end(key, CloseReason::Eof);
+        } else {
+            self.enqueue(key);
         }
         if self.slots[key].place != Place::Dead {
             self.rearm(key);
@@ -355,14 +358,23 @@ impl<N: Net> Reactor<N> {
         Served::Read(read)
     }
 
+    /// Does the kernel hold nothing of it?
+    pub(super) fn is_drained(&self, key: u32) -> bool {
+        let stream = self.slots[key].stream.as_ref();
+        stream.is_none_or(|stream| self.net.unread(stream) == 0)
+    }
+
+    /// It has nothing to be read, and is out of service until the next event.
+    pub(super) fn rest(&mut self, key: u32) {
+        self.slots[key].ready = false;
+        self.dequeue(key);
+        self.watch_again(key);
+        self.rearm(key);
+    }
+
     fn read_failed(&mut self, key: u32, error: &io::Error) -> Served {
         match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                self.slots[key].ready = false;
-                self.dequeue(key);
-                self.watch_again(key);
-                self.rearm(key);
-            }
+            io::ErrorKind::WouldBlock => self.rest(key),
             io::ErrorKind::Interrupted => {
                 self.dequeue(key);
                 self.enqueue(key);
