@@ -154,10 +154,12 @@ impl<N: Net> Reactor<N> {
             fin_at,
             reset_at,
             books: conn.books(),
-            unread: slot
-                .stream
-                .as_ref()
-                .map_or(0, |stream| self.net.unread(stream)),
+            unread: match (&slot.stream, &slot.more) {
+                (Some(stream), _) => self.net.unread(stream),
+                // Ended, and waiting for room to say so: what the kernel held at its end.
+                (None, Some(more)) => more.unread,
+                (None, None) => 0,
+            },
             paused: slot.pauses(),
         }
     }
