@@ -14,10 +14,10 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use rustix::event::epoll;
-use rustix::net::{RecvFlags, Shutdown, SocketFlags};
+use rustix::net::{RecvFlags, Shutdown, SocketAddrAny, SocketFlags};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
-use super::{Event, Keepalive, Net, Now, Token, Watch};
+use super::{Event, Keepalive, Net, Now, Refusal, Token, Watch};
 use crate::peer::Peer;
 use crate::ring::Wake;
 use crate::status::BoundAddr;
@@ -75,6 +75,11 @@ impl Mio {
     }
 }
 
+fn accept_raw(listener: &MioListener) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(rustix::net::acceptfrom_with(&listener.socket, flags)?)
+}
+
 fn open_reserve() -> Option<File> {
     File::open("/dev/null").ok()
 }
@@ -125,8 +130,11 @@ impl Net for Mio {
     }
 
     fn accept(&mut self, listener: &MioListener) -> io::Result<(MioStream, Peer)> {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (socket, address) = rustix::net::acceptfrom_with(&listener.socket, flags)?;
+        let (socket, address) = accept_raw(listener)?;
+        if self.reserve.is_none() {
+            // Lost to another thread, or to a limit that was lowered; there are descriptors again.
+            self.reserve = open_reserve();
+        }
         let peer = if listener.unix {
             match rustix::net::sockopt::socket_peercred(&socket) {
                 Ok(cred) => Peer::Unix {
@@ -147,11 +155,15 @@ impl Net for Mio {
         Ok((MioStream(socket), peer))
     }
 
-    fn refuse(&mut self, listener: &MioListener) -> bool {
+    fn refuse(&mut self, listener: &MioListener) -> Refusal {
         drop(self.reserve.take());
-        let refused = self.accept(listener).is_ok();
+        let refusal = match accept_raw(listener) {
+            Ok(_) => Refusal::Told,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Refusal::Nobody,
+            Err(_) => Refusal::Failed,
+        };
         self.reserve = open_reserve();
-        refused
+        refusal
     }
 
     fn open(&mut self, stream: &MioStream, token: Token) -> io::Result<()> {

@@ -77,9 +77,8 @@ pub trait Net {
     /// Takes the next connection.
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, Peer)>;
 
-    /// Without a descriptor left: turns one peer away by the reserve descriptor. `false`: nobody
-    /// was there, or it could not be done.
-    fn refuse(&mut self, listener: &Self::Listener) -> bool;
+    /// Without a descriptor left: turns one peer away by the reserve descriptor.
+    fn refuse(&mut self, listener: &Self::Listener) -> Refusal;
 
     /// Watches a connection for [`Watch::Read`].
     fn open(&mut self, stream: &Self::Stream, token: Token) -> io::Result<()>;
@@ -128,6 +127,17 @@ impl std::fmt::Debug for dyn Wake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Wake")
     }
+}
+
+/// What came of [`Net::refuse`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A peer has been told.
+    Told,
+    /// Nobody was waiting: accept(2) looks for a descriptor first, and fails without one all the same.
+    Nobody,
+    /// The reserve is gone, or not enough.
+    Failed,
 }
 
 /// What a failed accept means for the listener.

@@ -8,7 +8,7 @@ use super::slots::{Slot, token};
 use super::{FIRST_READ_SIZE, Reactor, system};
 use crate::close::{CloseReason, RefuseReason};
 use crate::conn::Conn;
-use crate::net::{AcceptError, Net};
+use crate::net::{AcceptError, Net, Refusal};
 use crate::peer::Peer;
 
 /// Connections accepted from one listener in one turn, so that a storm of them does not starve those
@@ -52,10 +52,17 @@ impl<N: Net> Reactor<N> {
                 AcceptError::Empty => listening.machine.handle_empty(),
                 AcceptError::Again => {}
                 AcceptError::Exhausted => {
-                    // An edge-triggered listener gets no second edge: a timer comes back to it.
-                    listening.machine.handle_exhausted(self.now.since_start);
-                    if self.net.refuse(socket) {
+                    let refusal = self.net.refuse(socket);
+                    if refusal == Refusal::Told {
                         self.counters.refused.add(RefuseReason::Descriptors, 1);
+                    }
+                    match refusal {
+                        // Whoever comes next raises an edge.
+                        Refusal::Nobody => listening.machine.handle_empty(),
+                        // Who waits gets no second edge: a timer comes back to them.
+                        Refusal::Told | Refusal::Failed => {
+                            listening.machine.handle_exhausted(self.now.since_start);
+                        }
                     }
                 }
                 AcceptError::Broken => listening.machine.handle_exhausted(self.now.since_start),
