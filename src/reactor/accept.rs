@@ -88,6 +88,7 @@ impl<N: Net> Reactor<N> {
         debug_assert_eq!(inserted, key);
         self.lanes[consumer].connections += 1;
         self.counters.open.set(self.counters.open.read() + 1);
+        self.counters.peak_open.raise_to(self.admission.connect());
         self.rearm(key);
         match opened {
             // The last consumer is gone, and its ring is nobody's.

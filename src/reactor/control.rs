@@ -197,7 +197,7 @@ impl Handle {
                 pauses[cause.index()].count += c.pauses(*cause).count;
                 pauses[cause.index()].time += c.pauses(*cause).time;
             }
-            all.peak.connections += c.peak_open.read();
+            all.peak.connections = all.peak.connections.max(c.peak_open.read());
             all.peak.ring_bytes = all.peak.ring_bytes.max(c.peak_ring.read());
             all.peak.staging_bytes = all.peak.staging_bytes.max(c.peak_staging.read());
             all.long_turns += c.long_turns.read();

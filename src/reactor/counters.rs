@@ -23,6 +23,7 @@ pub(crate) struct Counters {
     pub(crate) staged: Counter,
     pub(crate) unread: Counter,
     pauses: [PauseCounter; 3],
+    /// The most connections of all reactors, as this one saw it when it accepted one.
     pub(crate) peak_open: Counter,
     pub(crate) peak_ring: Counter,
     pub(crate) peak_staging: Counter,
@@ -91,8 +92,10 @@ impl Counters {
 /// The connection limit, over all reactors.
 #[derive(Debug)]
 pub(crate) struct Admission {
+    /// Places taken: by connections, by slots that are not free yet, by a look at a backlog.
     open: AtomicUsize,
     max: usize,
+    connections: AtomicU64,
     /// A bit for each reactor that found no slot free.
     waiting: AtomicU64,
     wakers: OnceLock<Vec<Arc<dyn Wake>>>,
@@ -103,6 +106,7 @@ impl Admission {
         Self {
             open: AtomicUsize::new(0),
             max,
+            connections: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             wakers: OnceLock::new(),
         }
@@ -126,6 +130,15 @@ impl Admission {
             return true;
         }
         false
+    }
+
+    /// Counts a connection; how many there are now. Counts only: nothing is ordered by them.
+    pub(crate) fn connect(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn disconnect(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn try_enter(&self) -> bool {

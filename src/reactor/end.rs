@@ -150,6 +150,7 @@ impl<N: Net> Reactor<N> {
             self.counters.closed.add(reason, 1);
         }
         self.counters.open.set(self.counters.open.read() - 1);
+        self.admission.disconnect();
         self.wheel.unset(&mut self.slots, key);
         let slot = &self.slots[key];
         if slot.conn.books().received == 0 || self.lanes[usize::from(slot.consumer)].gone {

@@ -458,7 +458,6 @@ impl<N: Net> Reactor<N> {
     fn note_gauges(&mut self) {
         let c = &self.counters;
         c.staged.set(self.staging.held() as u64);
-        c.peak_open.raise_to(c.open.read());
         c.peak_staging.raise_to(self.staging.used() as u64);
         for (lane, counters) in self.lanes.iter().zip(&c.rings) {
             c.peak_ring.raise_to(lane.producer.occupied() as u64);
