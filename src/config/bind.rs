@@ -11,7 +11,7 @@ use crate::conn::Clocks;
 use crate::consumer::Consumer;
 use crate::frame::{Framing, Limits};
 use crate::net::{Mio, Net, SocketOptions, bind_tcp, bind_unix, inherit};
-use crate::reactor::{Admission, Handle, Lane, Parts, Reactor, Remote, ticks};
+use crate::reactor::{Admission, Handle, Lane, Parts, Reactor, Remote, clock};
 use crate::ring::{Parked, Wake, ring};
 use crate::status::BoundAddr;
 
@@ -124,10 +124,10 @@ impl Checked {
                 lanes,
                 max_message: config.max_message,
                 clocks: Clocks {
-                    idle: config.deadlines.idle.map(ticks),
-                    message: config.deadlines.message.map(ticks),
-                    age: config.deadlines.age.map(ticks),
-                    linger: ticks(config.deadlines.linger),
+                    idle: config.deadlines.idle.map(clock),
+                    message: config.deadlines.message.map(clock),
+                    age: config.deadlines.age.map(clock),
+                    linger: clock(config.deadlines.linger),
                 },
                 limits: framings
                     .iter()

@@ -63,9 +63,15 @@ const LONG_TURN: Duration = Duration::from_millis(50);
 const REMEMBERED: usize = 1000;
 pub(crate) const TICK: Duration = Duration::from_millis(8);
 
-/// Ticks in `time`, rounded up: a deadline is never early.
-pub(crate) fn ticks(time: Duration) -> Tick {
+/// Ticks in `time`, rounded up.
+fn ticks(time: Duration) -> Tick {
     u32::try_from(time.as_millis().div_ceil(8)).map_or(1 << 30, |ticks| ticks.min(1 << 30))
+}
+
+/// A clock's setting in ticks. One more than it has: the tick in which a clock starts has begun before,
+/// and a deadline is never early.
+pub(crate) fn clock(time: Duration) -> Tick {
+    ticks(time) + 1
 }
 
 fn tick_of(since_start: Duration) -> Tick {
