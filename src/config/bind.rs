@@ -67,7 +67,7 @@ impl Checked {
             let opened = match &listen.address {
                 ListenAddr::Tcp(address) => bind_tcp(*address, config.reactors, &options),
                 ListenAddr::Unix(path) => bind_unix(path, config.reactors, &options),
-                ListenAddr::Inherited(fd) => inherit(fd, config.reactors),
+                ListenAddr::Inherited(fd) => inherit(fd, config.reactors, &options),
             };
             let (listeners, bound) = opened.map_err(|source| BindError {
                 what: listen.address.to_string(),
@@ -134,8 +134,7 @@ impl Checked {
                     .map(|framing| self.limits(framing))
                     .collect(),
                 stall: config.deadlines.stall,
-                // Shared out, not shared: a reactor asks nobody before it reads.
-                staging_bytes: (config.staging_bytes / config.reactors).max(config.max_message),
+                staging_bytes: self.staging_bytes(),
                 route: config.route,
                 reroute: config.on_consumer_gone == OnConsumerGone::Reroute,
                 drain_timeout: config.drain_timeout,

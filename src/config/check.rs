@@ -177,6 +177,18 @@ impl Config {
         if self.backlog == 0 {
             refuse("backlog", "0".into(), "must be at least 1".into());
         }
+        let deadlines = &self.deadlines;
+        for (setting, deadline) in [
+            ("deadlines.idle", deadlines.idle),
+            ("deadlines.message", deadlines.message),
+            ("deadlines.stall", deadlines.stall),
+            ("deadlines.age", deadlines.age),
+        ] {
+            if deadline.is_some_and(|time| time.is_zero()) {
+                let reason = "everybody would be closed at once; without a value it is off";
+                refuse(setting, "0".into(), reason.into());
+            }
+        }
         let (ring_bytes, low, high) = self.ring(&mut refuse);
         if errors.is_empty() {
             Ok(Checked {
@@ -198,7 +210,7 @@ impl Config {
         let smallest = (4 * claim).next_power_of_two();
         let ring = self.ring_bytes.unwrap_or(smallest.max(RING_BYTES));
         if !ring.is_power_of_two() {
-            let lower = (ring + 1).next_power_of_two() / 2;
+            let lower = ring.checked_ilog2().map_or(0, |log| 1 << log);
             refuse(
                 "ring_bytes",
                 ring.to_string(),
@@ -263,6 +275,11 @@ impl Checked {
         self.ring_bytes
     }
 
+    /// For each reactor. Shared out, not shared: a reactor asks nobody before it reads.
+    pub(super) fn staging_bytes(&self) -> usize {
+        (self.config.staging_bytes / self.config.reactors).max(self.config.max_message)
+    }
+
     /// The sum of promise 1, with its terms.
     pub fn memory(&self) -> MemoryBound {
         let c = &self.config;
@@ -270,8 +287,9 @@ impl Checked {
         let rings = c.reactors * c.consumers;
         let slots = c.reactors * c.max_connections;
         let several = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        // The oldest holder may go one message beyond the budget, and a part is a power of two.
-        let beyond = c.reactors * (c.max_message + MARKS).next_power_of_two();
+        // The oldest holder of each ring may go one message beyond the budget.
+        let budgets = self.staging_bytes().saturating_mul(c.reactors);
+        let beyond = rings * (c.max_message + MARKS).max(SMALLEST_PART);
         let scratch = c.max_message + MARKS + READ_SIZES[READ_SIZES.len() - 1];
         let ring = Bytes(self.ring_bytes as u64);
         MemoryBound {
@@ -294,7 +312,7 @@ impl Checked {
                     &format!("{} peers of {PEER_ENTRY} B, twice", slots * c.consumers),
                     2 * slots * c.consumers * PEER_ENTRY,
                 ),
-                term("staging", c.staging_bytes + beyond),
+                term("staging", budgets.saturating_add(beyond)),
                 term(
                     &format!("{} smallest parts of {SMALLEST_PART} B", c.max_connections),
                     c.max_connections * SMALLEST_PART,
@@ -314,8 +332,7 @@ impl Checked {
                     Bytes(c.receive_buffer as u64)
                 ),
                 (c.max_connections + c.listeners.len() * c.reactors * c.backlog as usize)
-                    * 2
-                    * c.receive_buffer,
+                    .saturating_mul(2 * c.receive_buffer),
             )],
         }
     }
@@ -385,6 +402,57 @@ mod tests {
         };
         let ring = config.validate().unwrap().ring_bytes();
         assert_eq!(ring, 128 << 20);
+    }
+
+    #[test]
+    fn the_sum_holds_for_every_number_that_is_legal() {
+        for ring in [0, 1, 3, usize::MAX - 1, usize::MAX, (1 << 63) + 1] {
+            let config = Config {
+                ring_bytes: Some(ring),
+                ..listening()
+            };
+            assert!(config.validate().is_err(), "{ring}");
+        }
+        let config = Config {
+            reactors: 64,
+            backlog: u32::MAX,
+            receive_buffer: 1 << 30,
+            staging_bytes: usize::MAX,
+            ..listening()
+        };
+        let memory = config.validate().unwrap().memory();
+        assert_eq!(memory.user_bytes(), u64::MAX);
+        assert_eq!(memory.kernel_bytes(), u64::MAX);
+    }
+
+    #[test]
+    fn the_staging_of_all_reactors_is_within_its_term() {
+        let config = Config {
+            reactors: 64,
+            max_message: (1 << 20) - 16,
+            staging_bytes: 1 << 20,
+            ..listening()
+        };
+        let checked = config.validate().unwrap();
+        // Each reactor has room for one message, and its oldest holder for one beyond.
+        let most = 64 * (checked.staging_bytes() + (1 << 20)) as u64;
+        let memory = checked.memory();
+        let mut terms = memory.user.iter();
+        let (_, staging) = terms.find(|(name, _)| name == "staging").unwrap();
+        assert!(
+            most <= *staging,
+            "{most} bytes possible, {staging} promised"
+        );
+    }
+
+    #[test]
+    fn a_deadline_of_no_time_is_refused() {
+        let mut config = listening();
+        config.deadlines.idle = Some(std::time::Duration::ZERO);
+        config.deadlines.age = Some(std::time::Duration::ZERO);
+        let refused = config.validate().unwrap_err();
+        let settings: Vec<_> = refused.0.iter().map(|e| e.setting).collect();
+        assert_eq!(settings, ["deadlines.idle", "deadlines.age"]);
     }
 
     #[test]

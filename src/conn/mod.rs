@@ -99,8 +99,8 @@ pub(crate) struct Conn {
     last_read: Tick,
     message_since: Tick,
     causes: u8,
-    /// An eviction was put off once, because the kernel held bytes.
-    looked: bool,
+    /// This eviction was put off once, because the kernel held bytes.
+    looked: Option<CloseReason>,
 }
 
 fn bit(cause: PauseCause) -> u8 {
@@ -125,7 +125,7 @@ impl Conn {
             last_read: now,
             message_since: now,
             causes: 0,
-            looked: false,
+            looked: None,
         }
     }
 
@@ -135,24 +135,21 @@ impl Conn {
     pub(crate) fn handle_read(&mut self, n: usize, now: Tick) {
         self.received += n as u64;
         self.last_read = now;
-        self.looked = false;
+        // Bytes alone do not save a message that does not end.
+        self.looked = self.looked.filter(|reason| *reason != CloseReason::Idle);
+    }
+
+    /// What is unfinished now, if anything is, began with what was just read.
+    pub(crate) fn handle_message(&mut self, now: Tick) {
+        self.message_since = now;
+        self.looked = None;
     }
 
     /// What was read has been cut: so much was published and discarded, so much is staged now.
-    pub(crate) fn handle_cut(&mut self, published: u64, discarded: u64, staged: usize, now: Tick) {
+    pub(crate) fn handle_cut(&mut self, published: u64, discarded: u64, staged: usize) {
         self.published += published;
         self.discarded += discarded;
-        // Discarded alone ends nothing: it may be one message that goes on. `handle_skip` knows better.
-        if staged > 0 && (self.staged == 0 || published > 0) {
-            self.message_since = now;
-        }
         self.staged = u32::try_from(staged).expect("a part is at most a message, which is a u32");
-    }
-
-    /// A message began that is not delivered, or not to its end: its clock runs all the same, also while
-    /// nothing of it is staged.
-    pub(crate) fn handle_skip(&mut self, now: Tick) {
-        self.message_since = now;
     }
 
     /// A cause begins to hold. Returns whether it did not before.
@@ -237,8 +234,8 @@ impl Conn {
     }
 
     /// It was due for eviction, and the kernel held bytes for it: it may be read once more.
-    pub(crate) fn handle_look(&mut self) {
-        self.looked = true;
+    pub(crate) fn handle_look(&mut self, reason: CloseReason) {
+        self.looked = Some(reason);
     }
 
     /// Which deadline has come? `frozen` is for how long it has been waiting for its ring.
@@ -260,7 +257,7 @@ impl Conn {
             return Expired::Close(CloseReason::Age);
         }
         let evict = |reason| {
-            if self.looked {
+            if self.looked == Some(reason) {
                 Expired::Close(reason)
             } else {
                 Expired::Look(reason)

@@ -28,7 +28,7 @@ fn an_open_connection_that_is_quiet_is_looked_at_and_then_evicted() {
         conn.handle_timeout(&CLOCKS, 0, 100),
         Expired::Look(CloseReason::Idle)
     );
-    conn.handle_look();
+    conn.handle_look(CloseReason::Idle);
     assert_eq!(
         conn.handle_timeout(&CLOCKS, 0, 101),
         Expired::Close(CloseReason::Idle)
@@ -38,7 +38,7 @@ fn an_open_connection_that_is_quiet_is_looked_at_and_then_evicted() {
 #[test]
 fn a_byte_found_by_the_look_saves_an_idle_connection() {
     let mut conn = open();
-    conn.handle_look();
+    conn.handle_look(CloseReason::Idle);
     conn.handle_read(1, 101);
     assert_eq!(conn.handle_timeout(&CLOCKS, 0, 102), Expired::Nothing);
 }
@@ -47,10 +47,11 @@ fn a_byte_found_by_the_look_saves_an_idle_connection() {
 fn a_message_begun_and_not_finished_has_a_clock_of_its_own() {
     let mut conn = open();
     conn.handle_read(3, 50);
-    conn.handle_cut(0, 0, 3, 50);
+    conn.handle_message(50);
+    conn.handle_cut(0, 0, 3);
     assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(60));
     conn.handle_read(1, 59);
-    conn.handle_cut(0, 0, 4, 59);
+    conn.handle_cut(0, 0, 4);
     assert_eq!(
         conn.handle_timeout(&CLOCKS, 0, 60),
         Expired::Look(CloseReason::Message),
@@ -59,12 +60,37 @@ fn a_message_begun_and_not_finished_has_a_clock_of_its_own() {
 }
 
 #[test]
+fn bytes_found_by_the_look_do_not_save_a_message_that_does_not_end() {
+    let mut conn = open();
+    conn.handle_read(3, 50);
+    conn.handle_message(50);
+    conn.handle_cut(0, 0, 3);
+    conn.handle_look(CloseReason::Message);
+    conn.handle_read(1, 60);
+    conn.handle_cut(0, 0, 4);
+    assert_eq!(
+        conn.handle_timeout(&CLOCKS, 0, 61),
+        Expired::Close(CloseReason::Message)
+    );
+    conn.handle_read(2, 61);
+    conn.handle_message(61);
+    conn.handle_cut(5, 0, 1);
+    assert_eq!(
+        conn.handle_timeout(&CLOCKS, 0, 71),
+        Expired::Look(CloseReason::Message),
+        "the next message is looked at anew"
+    );
+}
+
+#[test]
 fn the_message_clock_starts_again_with_the_next_message() {
     let mut conn = open();
     conn.handle_read(3, 50);
-    conn.handle_cut(0, 0, 3, 50);
+    conn.handle_message(50);
+    conn.handle_cut(0, 0, 3);
     conn.handle_read(5, 58);
-    conn.handle_cut(6, 0, 2, 58);
+    conn.handle_message(58);
+    conn.handle_cut(6, 0, 2);
     assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(68));
     assert!(conn.books().balanced());
 }
@@ -74,11 +100,11 @@ fn a_message_that_is_skipped_has_its_clock_from_its_own_beginning() {
     let mut conn = open();
     conn.handle_read(30, 50);
     *conn.partial_mut() = Partial::SkipCount(7);
-    conn.handle_skip(50);
-    conn.handle_cut(20, 10, 0, 50);
+    conn.handle_message(50);
+    conn.handle_cut(20, 10, 0);
     assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(60));
     conn.handle_read(3, 59);
-    conn.handle_cut(0, 3, 0, 59);
+    conn.handle_cut(0, 3, 0);
     assert_eq!(
         conn.handle_timeout(&CLOCKS, 0, 60),
         Expired::Look(CloseReason::Message),
@@ -133,7 +159,7 @@ fn a_pause_ends_when_its_last_cause_does() {
 fn a_message_is_slow_by_its_own_time_and_not_by_ours() {
     let mut conn = open();
     conn.handle_read(1000, 0);
-    conn.handle_cut(0, 0, 1000, 0);
+    conn.handle_cut(0, 0, 1000);
     assert_eq!(conn.message_rate(0, 0), None, "too young to tell");
     assert_eq!(conn.message_rate(0, 125), Some(1000));
     assert_eq!(

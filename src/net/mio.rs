@@ -313,7 +313,11 @@ fn remove_abandoned(path: &Path) -> io::Result<()> {
 }
 
 /// A listening socket that somebody else opened, duplicated for each of `reactors`.
-pub(crate) fn inherit(fd: &OwnedFd, reactors: usize) -> io::Result<(Vec<MioListener>, BoundAddr)> {
+pub(crate) fn inherit(
+    fd: &OwnedFd,
+    reactors: usize,
+    options: &SocketOptions,
+) -> io::Result<(Vec<MioListener>, BoundAddr)> {
     let socket = Socket::from(fd.try_clone()?);
     if !socket.is_listener()? {
         return Err(io::Error::new(
@@ -328,6 +332,8 @@ pub(crate) fn inherit(fd: &OwnedFd, reactors: usize) -> io::Result<(Vec<MioListe
         None => BoundAddr::Unix(local.as_pathname().map(PathBuf::from)),
     };
     let unix = matches!(bound, BoundAddr::Unix(_));
+    // Late for who waits in the backlog already, in time for everybody else.
+    options.apply(&socket, unix)?;
     Ok((duplicate(socket.into(), unix, reactors)?, bound))
 }
 

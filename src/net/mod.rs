@@ -164,10 +164,20 @@ impl AcceptError {
         match errno {
             Errno::AGAIN => Self::Empty,
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Self::Exhausted,
-            Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT => {
-                Self::Broken
-            }
-            _ => Self::Again,
+            Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::NETDOWN
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+            | Errno::OPNOTSUPP
+            | Errno::NETUNREACH
+            | Errno::TIMEDOUT => Self::Again,
+            // Also what a security module forbids: it takes nobody from the backlog, and to ask again at
+            // once would be for ever.
+            _ => Self::Broken,
         }
     }
 }
@@ -187,5 +197,6 @@ mod tests {
         assert_eq!(of(103), AcceptError::Again, "ECONNABORTED");
         assert_eq!(of(4), AcceptError::Again, "EINTR");
         assert_eq!(of(9), AcceptError::Broken, "EBADF");
+        assert_eq!(of(1), AcceptError::Broken, "EPERM");
     }
 }

@@ -273,11 +273,11 @@ impl<T> Query<T> {
     /// Waits for the rest of the list, and returns what had come by then: reactors that have ended, or
     /// that do not turn, do not answer.
     pub fn wait(mut self, at_most: Duration) -> Vec<T> {
-        let deadline = Instant::now() + at_most;
+        let began = Instant::now();
         loop {
             match self
                 .answers
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+                .recv_timeout(at_most.saturating_sub(began.elapsed()))
             {
                 Ok(rows) => self.rows.extend(rows),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {

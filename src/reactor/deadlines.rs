@@ -56,7 +56,7 @@ impl<N: Net> Reactor<N> {
         if slot.place == Place::Nowhere && self.net.unread(stream) == 0 {
             return self.begin_close(key, reason);
         }
-        slot.conn.handle_look();
+        slot.conn.handle_look(reason);
         slot.ready = true;
         self.enqueue(key);
         // A second for the look, unless its age comes before.
@@ -73,7 +73,8 @@ impl<N: Net> Reactor<N> {
             return None;
         };
         let head = self.lanes[lane].fifo.head()?;
-        Some(since.max(tick_time(self.slots[head].queued_at)) + self.stall?)
+        let waiting = since.max(tick_time(self.slots[head].queued_at));
+        Some(waiting.saturating_add(self.stall?))
     }
 
     pub(super) fn fire_stalls(&mut self) {

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::slots::Place;
-use super::{Reactor, RunError};
+use super::{Reactor, RunError, sync_channel};
 use crate::close::CloseReason;
 use crate::net::Net;
 use crate::ring::End;
@@ -28,8 +28,8 @@ pub(crate) enum Phase {
         half: Duration,
         /// Until here consumers are waited for.
         deadline: Duration,
-        /// Slots up to here have been told; `None`: the listeners are not closed yet.
-        told: Option<u32>,
+        /// Slots up to here have been told.
+        told: u32,
     },
     Settling {
         deadline: Duration,
@@ -40,7 +40,7 @@ pub(crate) enum Phase {
 impl Phase {
     pub(crate) fn is_busy(&self) -> bool {
         // The sweep goes on at once; u32::MAX says that it is done.
-        matches!(self, Self::Draining { told, .. } if *told != Some(u32::MAX))
+        matches!(self, Self::Draining { told, .. } if *told != u32::MAX)
     }
 
     /// Until when a closing connection is read, if that is not its own affair any more.
@@ -77,9 +77,9 @@ impl<N: Net> Reactor<N> {
         }
         let now = self.now.since_start;
         self.phase = Phase::Draining {
-            half: now + within / 2,
-            deadline: now + within,
-            told: None,
+            half: now.saturating_add(within / 2),
+            deadline: now.saturating_add(within),
+            told: 0,
         };
         for listening in &mut self.listeners {
             listening.machine.handle_drain();
@@ -94,15 +94,13 @@ impl<N: Net> Reactor<N> {
             told,
         } = self.phase
         {
+            // Who waits in the backlogs is taken, as far as the limits allow, and told as it comes.
+            if now >= half || !self.listeners.iter().any(|l| l.machine.may_accept()) {
+                self.close_listeners();
+            }
             let told = match told {
-                // Who waits in the backlogs is taken first, as far as the limits allow.
-                None if now < half && self.listeners.iter().any(|l| l.machine.may_accept()) => None,
-                None => {
-                    self.close_listeners();
-                    Some(0)
-                }
-                Some(u32::MAX) => Some(u32::MAX),
-                Some(from) => Some(self.sweep(from)),
+                u32::MAX => u32::MAX,
+                from => self.sweep(from),
             };
             self.phase = Phase::Draining {
                 half,
@@ -112,7 +110,8 @@ impl<N: Net> Reactor<N> {
             if now >= deadline {
                 self.end_all();
             }
-            if told == Some(u32::MAX) && self.slots.len() == self.dead.len() {
+            let is_closed = self.listeners.iter().all(|l| l.socket.is_none());
+            if is_closed && told == u32::MAX && self.slots.len() == self.dead.len() {
                 self.settle(deadline);
             }
         }
@@ -169,7 +168,7 @@ impl<N: Net> Reactor<N> {
             self.phase = Phase::Draining {
                 half,
                 deadline,
-                told: Some(u32::MAX),
+                told: u32::MAX,
             };
         }
     }
@@ -204,6 +203,8 @@ impl<N: Net> Reactor<N> {
     fn finish(&mut self) {
         self.phase = Phase::Ended;
         self.answers.clear();
+        // Who asks from now on is told at once that nobody answers.
+        self.commands = sync_channel(0).1;
         self.counters.ended.set(1);
     }
 
@@ -218,13 +219,16 @@ impl<N: Net> Reactor<N> {
             let Some(mut estate) = lane.producer.take_estate() else {
                 continue;
             };
-            estate.abandon_rest();
+            let lost = estate.abandon_rest();
+            lane.gone = true;
             if matches!(self.phase, Phase::Settling { .. } | Phase::Ended) {
-                // It had been told the end and left; or it left too early, which the books show.
-                lane.gone = true;
+                // It had been told the end, and left; or it left too early.
+                if lost > 0 {
+                    self.failure
+                        .get_or_insert(RunError::ConsumerGone { consumer: place });
+                }
                 continue;
             }
-            lane.gone = true;
             for key in self.slots.keys(0, usize::MAX) {
                 if usize::from(self.slots[key].consumer) == place {
                     self.end(key, CloseReason::ConsumerGone);

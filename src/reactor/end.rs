@@ -21,9 +21,11 @@ impl<N: Net> Reactor<N> {
     /// Begins to close a connection, as its reason's farewell says.
     pub(crate) fn begin_close(&mut self, key: u32, reason: CloseReason) {
         let until = match self.phase.read_until() {
-            Some(until) => super::tick_of(until),
-            None => self.tick.wrapping_add(self.clocks.linger),
+            // Counted from now: as an absolute time, a distant end would wrap.
+            Some(until) => super::ticks(until.saturating_sub(self.now.since_start)),
+            None => self.clocks.linger,
         };
+        let until = self.tick.wrapping_add(until);
         if self.slots[key].stream.is_none() {
             return;
         }
@@ -76,7 +78,7 @@ impl<N: Net> Reactor<N> {
                 Ok(n) => {
                     slot.conn.handle_read(n, self.tick);
                     let staged = slot.conn.staged();
-                    slot.conn.handle_cut(0, n as u64, staged, self.tick);
+                    slot.conn.handle_cut(0, n as u64, staged);
                     self.counters.received.add(n as u64);
                     self.add_discard(key, DiscardReason::Lingering, n as u64, 0);
                 }
@@ -114,7 +116,7 @@ impl<N: Net> Reactor<N> {
         let slot = &mut self.slots[key];
         let staged = slot.conn.staged();
         if staged > 0 {
-            slot.conn.handle_cut(0, staged as u64, 0, self.tick);
+            slot.conn.handle_cut(0, staged as u64, 0);
             self.add_discard(key, reason, staged as u64, 1);
         }
         self.release_part(key);
@@ -205,12 +207,12 @@ impl<N: Net> Reactor<N> {
                 serve::tell_gap(&mut writer, slot, id);
                 let flags = record::WHOLE | record::UNTERMINATED;
                 writer.data(flags, id, self.staging.bytes(slot.part));
-                slot.conn.handle_cut(staged as u64, 0, 0, self.tick);
+                slot.conn.handle_cut(staged as u64, 0, 0);
             }
             AtEnd::Discard(why) => {
                 self.counters.discarded.add(why, staged as u64);
                 serve::add_gap(&mut writer, slot, id, why, staged as u64, 1);
-                slot.conn.handle_cut(0, staged as u64, 0, self.tick);
+                slot.conn.handle_cut(0, staged as u64, 0);
             }
         }
         serve::tell_gap(&mut writer, slot, id);

@@ -65,6 +65,8 @@ impl<N: Net> Reactor<N> {
                 }
             }
         }
+        // There may be more of them, for the next turn, which is to come at once.
+        self.net.waker().wake();
     }
 
     fn targets(&self, target: Target) -> Vec<u32> {

@@ -223,9 +223,9 @@ impl<N: Net> Reactor<N> {
             counters: Arc::new(Counters::new(parts.lanes.len(), listeners.len())),
             listeners,
             slots: Slots::new(),
+            staging: Staging::new(parts.staging_bytes, largest, parts.lanes.len()),
             lanes: parts.lanes,
             first_lane: 0,
-            staging: Staging::new(parts.staging_bytes, largest),
             starved: Fifo::new(Place::Staging),
             starved_since: Duration::ZERO,
             staging_freed: false,
@@ -491,6 +491,15 @@ impl<N: Net> Reactor<N> {
 
     fn id(&self, key: u32) -> ConnectionId {
         ConnectionId::new(self.index as u8, self.slots[key].generation, key)
+    }
+}
+
+impl<N: Net> Drop for Reactor<N> {
+    /// Whatever it was dropped for, the other reactors may have its places.
+    fn drop(&mut self) {
+        for _ in 0..self.slots.len() {
+            self.admission.leave();
+        }
     }
 }
 

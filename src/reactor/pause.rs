@@ -160,6 +160,8 @@ impl<N: Net> Reactor<N> {
             self.starved_since = self.now.since_start;
         }
         self.starved.push(&mut self.slots, key);
+        // Its clocks run here; while it waited for its ring they stood still.
+        self.rearm(key);
     }
 
     pub(super) fn pause(&mut self, key: u32, cause: PauseCause) {

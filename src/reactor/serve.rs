@@ -181,7 +181,7 @@ impl<N: Net> Reactor<N> {
         // What the read may leave over must have a place, before it is taken from the kernel.
         let staged = slot.conn.staged();
         let class = READ_SIZES[usize::from(slot.read_class)];
-        let n = self.staging.may_read(slot.part, class);
+        let n = self.staging.may_read(slot.part, slot.consumer, class);
         if n == 0 {
             self.starve(key);
             return Served::Out;
@@ -249,6 +249,16 @@ impl<N: Net> Reactor<N> {
             self.counters.scanned.add(scanned as u64);
         }
 
+        // Does all of it belong to a message that had begun before?
+        let goes_on = match *self.cuts {
+            [Cut::Rest { start: 0 }] => staged > 0,
+            [Cut::Discard { messages: 0, .. }] => true,
+            _ => false,
+        };
+        if !goes_on {
+            slot.conn.handle_message(self.tick);
+        }
+
         // Put every piece in its place.
         let mut closing = None;
         let published;
@@ -258,7 +268,7 @@ impl<N: Net> Reactor<N> {
         let total = staged + read;
         match *self.cuts {
             [Cut::Rest { start: 0 }] => {
-                let (part, moved) = self.staging.append(slot.part, key, fresh);
+                let (part, moved) = self.staging.append(slot.part, key, slot.consumer, fresh);
                 slot.part = part;
                 copied += read + moved;
                 published = 0;
@@ -279,7 +289,7 @@ impl<N: Net> Reactor<N> {
                 let rest = &buf[lead + end..at + read];
                 staged_now = rest.len();
                 if !rest.is_empty() {
-                    let (part, moved) = self.staging.append(NONE, key, rest);
+                    let (part, moved) = self.staging.append(NONE, key, slot.consumer, rest);
                     slot.part = part;
                     copied += rest.len() + moved;
                 }
@@ -304,9 +314,6 @@ impl<N: Net> Reactor<N> {
                 let mut writer = Writer::new(buf);
                 introduce(&mut writer, slot, id, tell_time);
                 let placed = place(&mut writer, slot, id, &self.cuts, whole, &self.counters);
-                if placed.skipped > 0 {
-                    slot.conn.handle_skip(self.tick);
-                }
                 closing = placed.closing;
                 discarded = placed.discarded;
                 let rest = placed.rest..total;
@@ -316,14 +323,13 @@ impl<N: Net> Reactor<N> {
                 claim.commit(used, published);
                 staged_now = rest.len();
                 if !rest.is_empty() {
-                    let (part, moved) = self.staging.append(NONE, key, &whole[rest]);
+                    let (part, moved) = self.staging.append(NONE, key, slot.consumer, &whole[rest]);
                     slot.part = part;
                     copied += staged_now + moved;
                 }
             }
         }
-        slot.conn
-            .handle_cut(published, discarded, staged_now, self.tick);
+        slot.conn.handle_cut(published, discarded, staged_now);
         debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
         self.counters.published.add(published);
         self.counters.copied.add(copied as u64);
@@ -406,8 +412,6 @@ impl<N: Net> Reactor<N> {
 /// What became of what was cut, beside the records.
 struct Placed {
     discarded: u64,
-    /// Messages that are not delivered, or not to their end.
-    skipped: u64,
     /// Where the beginning of a message begins that is to be staged.
     rest: usize,
     closing: Option<CloseReason>,
@@ -424,7 +428,6 @@ fn place<S>(
 ) -> Placed {
     let mut placed = Placed {
         discarded: 0,
-        skipped: 0,
         rest: whole.len(),
         closing: None,
     };
@@ -445,7 +448,6 @@ fn place<S>(
                 reason,
             } => {
                 placed.discarded += bytes as u64;
-                placed.skipped += messages;
                 counters.discarded.add(reason, bytes as u64);
                 add_gap(writer, slot, id, reason, bytes as u64, messages);
             }

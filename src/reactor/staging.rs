@@ -4,8 +4,9 @@
 //! Never here: what a message is.
 //!
 //! Buffers grow by size class (256 B, doubling), are charged by class, and are linked in the order in
-//! which their messages began. The oldest holder may go beyond the budget, up to one largest message:
-//! without that, holders wait for one another for ever. It does so in small steps, because what a step
+//! which their messages began. The oldest holder of each ring may go beyond the budget, up to one largest
+//! message: without that, holders wait for one another for ever, or for another ring's consumer. It does
+//! so in small steps, because what a step
 //! reads beyond the end of its message is the beginning of another one, which is not the oldest: so a
 //! smallest part for each connection may come on top.
 
@@ -25,6 +26,12 @@ pub(crate) struct Staging {
     held: usize,
     /// The most bytes that one part can have.
     largest: usize,
+    /// For each ring: its holders, in the order in which their messages began.
+    orders: Vec<Order>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Order {
     oldest: u32,
     newest: u32,
 }
@@ -33,6 +40,7 @@ pub(crate) struct Staging {
 struct Part {
     bytes: Vec<u8>,
     slot: u32,
+    ring: u8,
     older: u32,
     newer: u32,
 }
@@ -41,15 +49,18 @@ struct Part {
 pub(crate) type PartKey = u32;
 
 impl Staging {
-    pub(crate) fn new(budget: usize, largest: usize) -> Self {
+    pub(crate) fn new(budget: usize, largest: usize, rings: usize) -> Self {
+        let nobody = Order {
+            oldest: NONE,
+            newest: NONE,
+        };
         Self {
             parts: Slab::new(),
             budget,
             used: 0,
             held: 0,
             largest,
-            oldest: NONE,
-            newest: NONE,
+            orders: vec![nobody; rings],
         }
     }
 
@@ -72,15 +83,12 @@ impl Staging {
     /// The most that so many connections may ever use.
     #[cfg(feature = "sim")]
     pub(crate) fn most(&self, connections: usize) -> usize {
-        self.budget + self.class(self.largest) + connections * SMALLEST
+        self.budget + self.orders.len() * self.class(self.largest) + connections * SMALLEST
     }
 
     /// How much may be read at once, at most `want`, so that all that the read may leave over has a
     /// place: the part as it grows, or the beginning of a message behind its own. 0: nothing, for now.
-    pub(crate) fn may_read(&self, key: PartKey, want: usize) -> usize {
-        if self.oldest == NONE {
-            return want;
-        }
+    pub(crate) fn may_read(&self, key: PartKey, ring: u8, want: usize) -> usize {
         let part = self.parts.get(key as usize);
         let (len, held) = part.map_or((0, 0), |part| (part.bytes.len(), part.bytes.capacity()));
         let free = self.budget.saturating_sub(self.used - held);
@@ -94,7 +102,8 @@ impl Staging {
             fits = class;
             class *= 2;
         }
-        let most = if key == self.oldest {
+        let oldest = self.orders[usize::from(ring)].oldest;
+        let most = if oldest == NONE || oldest == key {
             fits.max(SMALLEST)
         } else {
             fits.max(held) - len
@@ -108,8 +117,17 @@ impl Staging {
 
     /// Adds to `slot`'s part, or begins one. Returns its key and the bytes that had to be moved to a
     /// larger class.
-    pub(crate) fn append(&mut self, key: PartKey, slot: u32, fresh: &[u8]) -> (PartKey, usize) {
-        let key = if key == NONE { self.begin(slot) } else { key };
+    pub(crate) fn append(
+        &mut self,
+        key: PartKey,
+        slot: u32,
+        ring: u8,
+        fresh: &[u8],
+    ) -> (PartKey, usize) {
+        let key = match key {
+            NONE => self.begin(slot, ring),
+            key => key,
+        };
         let len = self.parts[key as usize].bytes.len() + fresh.len();
         let class = self.class(len).max(len);
         let part = &mut self.parts[key as usize];
@@ -127,19 +145,21 @@ impl Staging {
         (key, moved)
     }
 
-    fn begin(&mut self, slot: u32) -> PartKey {
-        let older = self.newest;
+    fn begin(&mut self, slot: u32, ring: u8) -> PartKey {
+        let order = &mut self.orders[usize::from(ring)];
+        let older = order.newest;
         let key = self.parts.insert(Part {
             bytes: Vec::new(),
             slot,
+            ring,
             older,
             newer: NONE,
         }) as PartKey;
         match older {
-            NONE => self.oldest = key,
+            NONE => order.oldest = key,
             older => self.parts[older as usize].newer = key,
         }
-        self.newest = key;
+        order.newest = key;
         key
     }
 
@@ -150,12 +170,13 @@ impl Staging {
         };
         self.used -= part.bytes.capacity();
         self.held -= part.bytes.len();
+        let order = &mut self.orders[usize::from(part.ring)];
         match part.older {
-            NONE => self.oldest = part.newer,
+            NONE => order.oldest = part.newer,
             older => self.parts[older as usize].newer = part.newer,
         }
         match part.newer {
-            NONE => self.newest = part.older,
+            NONE => order.newest = part.older,
             newer => self.parts[newer as usize].older = part.older,
         }
     }
@@ -172,9 +193,9 @@ mod tests {
 
     #[test]
     fn a_part_grows_by_class_and_gives_everything_back() {
-        let mut staging = Staging::new(1 << 20, 65_536);
-        let (key, _) = staging.append(NONE, 7, b"hello ");
-        let (same, _) = staging.append(key, 7, &[b'x'; 300]);
+        let mut staging = Staging::new(1 << 20, 65_536, 1);
+        let (key, _) = staging.append(NONE, 7, 0, b"hello ");
+        let (same, _) = staging.append(key, 7, 0, &[b'x'; 300]);
         assert_eq!(key, same);
         assert_eq!(staging.bytes(key).len(), 306);
         assert_eq!(staging.used(), 512);
@@ -185,10 +206,10 @@ mod tests {
 
     #[test]
     fn byte_by_byte_moves_each_byte_at_most_once_more() {
-        let mut staging = Staging::new(1 << 20, 65_536);
+        let mut staging = Staging::new(1 << 20, 65_536, 1);
         let (mut key, mut moved) = (NONE, 0);
         for _ in 0..65_536 {
-            let (k, m) = staging.append(key, 0, b"x");
+            let (k, m) = staging.append(key, 0, 0, b"x");
             key = k;
             moved += m;
         }
@@ -197,27 +218,40 @@ mod tests {
 
     #[test]
     fn only_the_oldest_holder_goes_beyond_the_budget() {
-        let mut staging = Staging::new(1024, 4096);
-        let (oldest, _) = staging.append(NONE, 0, &[1; 512]);
-        let (younger, _) = staging.append(NONE, 1, &[2; 500]);
-        assert_eq!(staging.may_read(younger, 4096), 12, "the budget is spent");
-        assert_eq!(staging.may_read(NONE, 4096), 0, "and nobody else may begin");
+        let mut staging = Staging::new(1024, 4096, 2);
+        let (oldest, _) = staging.append(NONE, 0, 0, &[1; 512]);
+        let (younger, _) = staging.append(NONE, 1, 0, &[2; 500]);
         assert_eq!(
-            staging.may_read(oldest, 4096),
+            staging.may_read(younger, 0, 4096),
+            12,
+            "the budget is spent"
+        );
+        assert_eq!(
+            staging.may_read(NONE, 0, 4096),
+            0,
+            "and nobody else may begin"
+        );
+        assert_eq!(
+            staging.may_read(NONE, 1, 4096),
+            SMALLEST,
+            "but in another ring"
+        );
+        assert_eq!(
+            staging.may_read(oldest, 0, 4096),
             512,
             "by steps that would fit as a part of their own"
         );
-        staging.append(oldest, 0, &[1; 512]);
-        let (third, _) = staging.append(NONE, 2, &[3; 256]);
-        assert_eq!(staging.may_read(third, 4096), 0);
+        staging.append(oldest, 0, 0, &[1; 512]);
+        let (third, _) = staging.append(NONE, 2, 0, &[3; 256]);
+        assert_eq!(staging.may_read(third, 0, 4096), 0);
         assert_eq!(
-            staging.may_read(oldest, 4096),
+            staging.may_read(oldest, 0, 4096),
             SMALLEST,
             "by the smallest, where none would"
         );
         staging.release(oldest);
         assert_eq!(
-            staging.may_read(younger, 4096),
+            staging.may_read(younger, 0, 4096),
             512,
             "the next in age takes its place"
         );

@@ -23,7 +23,7 @@ pub use self::fault::{Fault, Faults};
 pub use self::random::Random;
 pub(crate) use self::state::Sent;
 use self::state::State;
-use super::{Event, Net, Now, Token, Watch};
+use super::{Event, Net, Now, Refusal, Token, Watch};
 use crate::peer::Peer;
 use crate::ring::Wake;
 
@@ -265,7 +265,7 @@ impl Net for SimNet {
         Ok((stream, peer))
     }
 
-    fn refuse(&mut self, listener: &SimListener) -> bool {
+    fn refuse(&mut self, listener: &SimListener) -> Refusal {
         (self.others)();
         self.state.borrow_mut().refuse(listener.key)
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::fault::{Fault, Faults};
 use super::random::Random;
-use crate::net::{Event, Token, Watch};
+use crate::net::{Event, Refusal, Token, Watch};
 use crate::peer::Peer;
 
 pub(super) const EINTR: i32 = 4;
@@ -422,14 +422,14 @@ impl State {
     }
 
     /// With the reserve descriptor, which the limit does not count.
-    pub(super) fn refuse(&mut self, listener: usize) -> bool {
+    pub(super) fn refuse(&mut self, listener: usize) -> Refusal {
         let Some(key) = self.listeners[listener].backlog.pop_front() else {
-            return false;
+            return Refusal::Nobody;
         };
         let left = self.sockets[key].queue.len() as u64;
         self.sockets[key].end = Some(Closed { left: left.max(1) });
         self.say(|| format!("refuses peer {key}"));
-        true
+        Refusal::Told
     }
 
     pub(super) fn watch(
