@@ -11,14 +11,6 @@ use support::{Fanin, PATIENCE, skip, total, wait_for};
 
 const MESSAGE: &[u8] = b"one message\n";
 
-/// Bytes of anonymous memory.
-fn memory(fanin: &Fanin) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", fanin.pid())).unwrap();
-    let line = status.lines().find(|l| l.starts_with("RssAnon:")).unwrap();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib << 10
-}
-
 /// Each has sent one message, so that each has a slot, a peer's entry and a place in the wheel.
 fn grow(fanin: &Fanin, peers: &mut Vec<TcpStream>, to: usize) -> u64 {
     while peers.len() < to {
@@ -31,7 +23,7 @@ fn grow(fanin: &Fanin, peers: &mut Vec<TcpStream>, to: usize) -> u64 {
     wait_for("each message arrives", 3 * PATIENCE, || {
         (fanin.output().len() == bytes).then_some(())
     });
-    memory(fanin)
+    fanin.memory()
 }
 
 #[test]

@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod flood;
+pub(crate) mod load;
 pub(crate) mod pipe;
+pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod tap;
 
@@ -41,6 +43,16 @@ pub(crate) fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() 
 pub(crate) fn nothing_for(time: Duration) {
     let end = Instant::now() + time;
     wait_for("the end of a silence", time + PATIENCE, || {
+        (Instant::now() >= end).then_some(())
+    });
+}
+
+/// Asks all the time whether something that must last does.
+#[track_caller]
+pub(crate) fn holds_for(what: &str, time: Duration, mut ask: impl FnMut() -> bool) {
+    let end = Instant::now() + time;
+    wait_for(what, time + PATIENCE, || {
+        assert!(ask(), "not for {time:?}: {what}");
         (Instant::now() >= end).then_some(())
     });
 }
@@ -251,8 +263,14 @@ impl Fanin {
     #[track_caller]
     pub(crate) fn drain(&mut self) -> Value {
         self.signal(Signal::TERM);
-        let (code, report) = self.end();
-        assert_eq!(code, Some(0), "{report:#}\n{}", self.said());
+        self.final_report(0)
+    }
+
+    /// Waits for its end, which must be with this code and with balanced books.
+    #[track_caller]
+    pub(crate) fn final_report(&mut self, code: i32) -> Value {
+        let (ended, report) = self.end();
+        assert_eq!(ended, Some(code), "{report:#}\n{}", self.said());
         report
     }
 

@@ -1,0 +1,113 @@
+//! What the kernel and the program itself say about the running program.
+
+use std::fs;
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde_json::Value;
+
+use super::{Fanin, connections};
+
+impl Fanin {
+    fn status(&self, of: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{of}", self.pid())).unwrap()
+    }
+
+    /// How often its threads have gone to sleep on their own, all together.
+    pub(crate) fn wake_ups(&self) -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        tasks
+            .map(|task| {
+                let task = task.unwrap().file_name().into_string().unwrap();
+                let status = self.status(&format!("task/{task}/status"));
+                number(&status, "voluntary_ctxt_switches:")
+            })
+            .sum()
+    }
+
+    /// Bytes of the file that it writes to.
+    pub(crate) fn written(&self) -> u64 {
+        fs::metadata(self.place.path("output")).unwrap().len()
+    }
+
+    /// Bytes of anonymous memory.
+    pub(crate) fn memory(&self) -> u64 {
+        number(&self.status("status"), "RssAnon:") << 10
+    }
+
+    /// The sum that it printed at its start.
+    pub(crate) fn printed_sum(&self) -> u64 {
+        let said = self.said();
+        let (_, sum) = said.split_once("memory at most ").unwrap();
+        let mut words = sum.split_whitespace();
+        let number: f64 = words.next().unwrap().parse().unwrap();
+        let unit = match words.next().unwrap() {
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            other => panic!("{other} in: {sum}"),
+        };
+        // Half of the last digit, which was rounded.
+        ((number + 0.05) * f64::from(unit)) as u64
+    }
+
+    /// Sets its soft limit of descriptors.
+    fn limit_descriptors(&self, soft: u64) {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit {
+            current: Some(soft),
+            maximum,
+        };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).unwrap();
+    }
+
+    fn descriptor_numbers(&self) -> Vec<u64> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.map(|name| name.parse().unwrap()).collect()
+    }
+
+    /// Its sockets, and nothing that it has open for a moment to write a report.
+    pub(crate) fn sockets(&self) -> usize {
+        let targets = self
+            .descriptor_numbers()
+            .into_iter()
+            .filter_map(|number| fs::read_link(format!("/proc/{}/fd/{number}", self.pid())).ok());
+        let sockets = targets.filter(|target| target.to_string_lossy().starts_with("socket:"));
+        sockets.count()
+    }
+
+    /// Lets it open so many descriptors more.
+    pub(crate) fn leave_descriptors(&self, free: usize) {
+        let taken = self.descriptor_numbers();
+        let mut vacant = (0..).filter(|number| !taken.contains(number));
+        // The limit is on the number of a new descriptor, which is the lowest vacant one.
+        self.limit_descriptors(vacant.nth(free).unwrap());
+    }
+
+    /// Lets it open none, not even in place of one that it closes.
+    pub(crate) fn deny_descriptors(&self) {
+        self.limit_descriptors(3);
+    }
+
+    pub(crate) fn allow_descriptors(&self) {
+        self.limit_descriptors(1000);
+    }
+}
+
+/// A number of a `/proc` file.
+fn number(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let word = line.and_then(|rest| rest.split_whitespace().next());
+    word.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
+}
+
+/// A live connection in a report.
+pub(crate) fn live(report: &Value, peer: &str) -> Option<Value> {
+    connections(report).into_iter().find(|c| c["peer"] == peer)
+}
+
+/// A connection in a report, live or ended.
+pub(crate) fn row(report: &Value, peer: &str) -> Option<Value> {
+    let ended = report["recently_closed"].as_array().unwrap();
+    let ended = || ended.iter().find(|c| c["peer"] == peer).cloned();
+    live(report, peer).or_else(ended)
+}
