@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::slots::Place;
-use super::{Reactor, RunError, sync_channel};
+use super::{Lane, Reactor, RunError, sync_channel};
 use crate::close::CloseReason;
 use crate::net::Net;
 use crate::ring::End;
@@ -116,16 +116,9 @@ impl<N: Net> Reactor<N> {
             }
         }
         if let Phase::Settling { deadline } = self.phase {
-            let released = |lane: &super::Lane| {
-                lane.gone || lane.producer.released() == lane.producer.position()
-            };
-            let all = self.lanes.iter().all(released);
-            if !all && now >= deadline {
-                for lane in self.lanes.iter_mut().filter(|lane| !lane.gone) {
-                    lane.producer.abandon_unreleased();
-                }
-            }
+            let all = self.lanes.iter().all(Lane::is_released);
             if all || now >= deadline {
+                self.give_up_unreleased();
                 self.finish();
             }
         }
@@ -197,7 +190,15 @@ impl<N: Net> Reactor<N> {
             lane.producer.finish(End::Stopped);
             lane.parked.notify();
         }
+        self.give_up_unreleased();
         self.finish();
+    }
+
+    /// What consumers have not released is lost, for as long as they do not.
+    fn give_up_unreleased(&mut self) {
+        for lane in self.lanes.iter_mut().filter(|lane| !lane.is_released()) {
+            lane.producer.abandon_unreleased();
+        }
     }
 
     fn finish(&mut self) {

@@ -73,6 +73,11 @@ impl Lane {
         self.producer.occupied() >= self.high
     }
 
+    /// Is nothing in the ring that a consumer could still release?
+    pub(crate) fn is_released(&self) -> bool {
+        self.gone || self.producer.released() == self.producer.position()
+    }
+
     /// Time spent blocked until `now`: a clock that stands still while the ring flows.
     pub(crate) fn blocked_until(&self, now: Duration) -> Duration {
         match self.flow {
