@@ -284,6 +284,7 @@ fn prove() -> Result<()> {
         ("line", 1, "1"),
         ("nul", 1000, "2-300"),
         ("auto-line", 18_000, "3"),
+        ("auto-octet", 50, "3-300"),
     ] {
         let args = PlanArgs {
             connections,

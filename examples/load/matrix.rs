@@ -113,7 +113,7 @@ fn case(choice: &Choice, seed: u64, stop_for: Duration) -> Result<Case> {
     let wire = Wire::parse(FRAMINGS[choice[0]])?;
     let connections = CONNECTIONS[choice[1]];
     let mut sizes = Sizes::parse(SIZES[choice[2]])?;
-    sizes.least = sizes.least.max(Plan::least_size(connections));
+    sizes.least = sizes.least.max(Plan::least_size(wire, connections));
     sizes.most = sizes.most.max(sizes.least);
     if wire == Wire::U16 {
         sizes.most = sizes.most.min(65_535);
