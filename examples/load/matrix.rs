@@ -35,7 +35,7 @@ const SINKS: [(Sink, Pace); 6] = [
 /// Reactors, consumers, ring, and whether the listener is a Unix socket.
 const SHAPES: [(usize, usize, &str, bool); 4] = [
     (1, 1, "4MiB", false),
-    (1, 1, "256KiB", true),
+    (1, 1, "512KiB", true),
     (1, 2, "512KiB", false),
     (2, 2, "4MiB", false),
 ];
