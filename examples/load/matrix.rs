@@ -179,7 +179,7 @@ pub(crate) fn matrix(
         }
     );
     let limit = raise_descriptor_limit()?;
-    let (mut ran, mut failed, mut skipped) = (0, 0, 0);
+    let (mut ran, mut failed, mut skipped, mut left) = (0, 0, 0, 0);
     for (number, choice) in choices.iter().enumerate() {
         let case = case(choice, splitmix(seed ^ number as u64), stop_for)?;
         let name = format!(
@@ -209,10 +209,7 @@ pub(crate) fn matrix(
             continue;
         }
         if minutes.is_some_and(|most| began.elapsed().as_secs_f64() > most * 60.0) {
-            println!(
-                "the time is up: {} cases did not run",
-                choices.len() - number
-            );
+            left = choices.len() - number;
             break;
         }
         ran += 1;
@@ -245,6 +242,7 @@ pub(crate) fn matrix(
         "{skipped} cases were skipped that .ci/allowed-skips does not list"
     );
     ensure!(failed == 0, "{failed} cases failed");
+    ensure!(left == 0, "the time was up before {left} cases had run");
     Ok(())
 }
 

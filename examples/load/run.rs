@@ -174,6 +174,7 @@ pub(crate) fn run(fanin: &Path, case: &Case) -> Result<Outcome> {
     let pid = Pid::from_child(&program.0);
     kill_process(pid, Signal::TERM).context("SIGTERM to the program")?;
     let status = loop {
+        memory = memory.max(anonymous_memory(program.0.id()).unwrap_or(memory));
         if let Some(status) = program.0.try_wait()? {
             break status;
         }
@@ -202,15 +203,17 @@ pub(crate) fn run(fanin: &Path, case: &Case) -> Result<Outcome> {
         &mut *checker.lock().expect("no receiver panicked"),
         Checker::new(case.plan, None),
     );
-    let verdict = checker.finish(b"");
+    let verdict = checker.finish();
 
     if status.code() != Some(0) {
         complaints.push(format!("the program's end: {status}"));
     }
-    if let Some(bound) = bound
-        && memory > bound
-    {
-        complaints.push(format!("{memory} B of memory, {bound} B were promised"));
+    match bound {
+        Some(bound) if memory > bound => {
+            complaints.push(format!("{memory} B of memory, {bound} B were promised"));
+        }
+        Some(_) => {}
+        None => complaints.push("no `memory at most` was printed".into()),
     }
     for error in sent["errors"].as_array().into_iter().flatten() {
         complaints.push(format!("sender: {error}"));
@@ -276,12 +279,11 @@ fn hear(
     });
     let mut said = Vec::new();
     let (mut address, mut bound) = (None, None);
-    // Both lines come at the start, in either order; the second is waited for a moment only.
-    loop {
+    // Both lines come at the start, in either order. A sum that never comes is the caller's complaint.
+    while address.is_none() || bound.is_none() {
         let patience = match address {
             None => deadline.saturating_duration_since(Instant::now()),
-            Some(_) if bound.is_none() => Duration::from_millis(200),
-            Some(_) => break,
+            Some(_) => Duration::from_secs(5),
         };
         match hear.recv_timeout(patience) {
             Ok(line) => {
@@ -346,10 +348,10 @@ fn receive(mut from: impl Read, checker: &Mutex<Checker>, case: &Case) -> Result
         }
         first = false;
     }
-    if !lines.rest().is_empty() {
-        let mut checker = checker.lock().expect("no receiver panicked");
-        checker.line(lines.rest());
-    }
+    checker
+        .lock()
+        .expect("no receiver panicked")
+        .torn(lines.rest());
     Ok(())
 }
 
@@ -374,6 +376,7 @@ fn complain_about_books(report: &Value, case: &Case, sent: u64, complaints: &mut
     expect("/connections/accepted", plan.connections);
     expect("/connections/refused", 0);
     expect("/connections/closed", plan.connections);
+    expect("/connections/closed/eof", plan.connections);
     if report["balanced"] != Value::Bool(true) {
         complaints.push(format!("report /balanced: {}", report["balanced"]));
     }
