@@ -68,6 +68,9 @@ impl Outcome {
     }
 }
 
+/// The budget for parts of messages: most of promise 1, and no room for anything else.
+const STAGING: u64 = 64 << 20;
+
 /// Killed when dropped: a case that fails leaves nothing behind.
 struct Program(Child);
 
@@ -100,6 +103,7 @@ pub(crate) fn run(fanin: &Path, case: &Case) -> Result<Outcome> {
     }
     command.args(["--framing", &case.plan.wire.option(), "--output", "line"]);
     command.args(["--ring", &case.ring, "--drain-timeout", "30s"]);
+    command.args(["--staging", &STAGING.to_string()]);
     command.args(["--consumers", &case.consumers.to_string()]);
     command.args(["--reactors", &case.reactors.to_string()]);
     // Room for those of the last moment that the program has not yet seen go.
@@ -208,13 +212,6 @@ pub(crate) fn run(fanin: &Path, case: &Case) -> Result<Outcome> {
     if status.code() != Some(0) {
         complaints.push(format!("the program's end: {status}"));
     }
-    match bound {
-        Some(bound) if memory > bound => {
-            complaints.push(format!("{memory} B of memory, {bound} B were promised"));
-        }
-        Some(_) => {}
-        None => complaints.push("no `memory at most` was printed".into()),
-    }
     for error in sent["errors"].as_array().into_iter().flatten() {
         complaints.push(format!("sender: {error}"));
     }
@@ -222,12 +219,20 @@ pub(crate) fn run(fanin: &Path, case: &Case) -> Result<Outcome> {
     let text = std::fs::read_to_string(&report).context("the report")?;
     let last = text.lines().last().unwrap_or_default();
     let books = serde_json::from_str(&text).or_else(|_| serde_json::from_str(last));
-    complain_about_books(
-        &books.context("the report is no JSON")?,
-        case,
-        bytes,
-        &mut complaints,
-    );
+    let books = books.context("the report is no JSON")?;
+    complain_about_books(&books, case, bytes, &mut complaints);
+    let staged = books.pointer("/peak/staging_bytes").and_then(Value::as_u64);
+    match (bound, staged) {
+        (Some(bound), Some(staged)) => {
+            let bound = bound.saturating_sub(STAGING) + STAGING.min(staged * case.reactors as u64);
+            if memory > bound {
+                complaints.push(format!(
+                    "{memory} B of memory, {bound} B were promised, of which {staged} B of staging"
+                ));
+            }
+        }
+        _ => complaints.push("no `memory at most` was printed, or no peak reported".into()),
+    }
     if !complaints.is_empty() || !verdict.is_clean() {
         let said = std::fs::read_to_string(&diary).unwrap_or_default();
         let from = said.len().saturating_sub(2000);
