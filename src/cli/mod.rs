@@ -28,6 +28,9 @@ const FAILED: i32 = 1;
 /// Usage or configuration.
 const REFUSED: i32 = 2;
 
+/// A record has at most one message's beginning and one read.
+const LARGEST_READ: usize = 64 << 10;
+
 /// Runs the program; its exit code.
 pub(crate) fn main() -> i32 {
     let Command::Serve(serve) = Cli::parse().command;
@@ -91,7 +94,15 @@ fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
     let outlets = Outlets::open(serve.sink.clone())
         .with_context(|| format!("--sink {}", serve.sink))
         .map_err(refused)?;
-    let memory = checked.memory();
+    let mut memory = checked.memory();
+    let (sinks, record) = (
+        others.consumers,
+        checked.config().max_message + LARGEST_READ,
+    );
+    let name = format!("{sinks} sink{}", if sinks == 1 { "" } else { "s" });
+    memory
+        .user
+        .push((name, (sinks * sink::most_memory(record)) as u64));
     let fanin = checked.bind().context("--listen")?;
 
     announce(fanin.handle.local_addrs());

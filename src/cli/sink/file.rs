@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::write::write_all;
-use super::{Cause, Failure, Renderer, Sink, Stop, texts};
+use super::{Cause, Failure, Progress, Renderer, Sink, Stop, texts};
 
 /// What is written into, and by how many.
 #[derive(Debug)]
@@ -96,7 +96,6 @@ impl File {
 
 impl Sink for File {
     fn deliver(&mut self, batch: &Batch<'_>) -> Result<u64, Failure> {
-        let rendered = self.renderer.render(texts(batch));
         let nothing = |cause| Failure {
             delivered: None,
             messages: 0,
@@ -119,12 +118,20 @@ impl Sink for File {
                 .map(|fd| target.fd = fd)
                 .map_err(|error| nothing(Cause::Failed(error)))?;
         }
-        match write_all(&mut target.fd, &mut rendered.slices(0), &self.stop) {
-            Ok(()) => Ok(rendered.messages()),
-            Err((accepted, cause)) => {
-                let boundary = rendered.boundary(accepted);
-                target.broken = accepted > boundary.end || matches!(cause, Cause::Failed(_));
-                Err(Failure::at(&rendered, &boundary, cause))
+        let mut texts = texts(batch);
+        let mut progress = Progress::default();
+        loop {
+            let rendered = self.renderer.render(&mut texts);
+            if rendered.is_empty() {
+                return Ok(progress.messages);
+            }
+            match write_all(&mut target.fd, &mut rendered.slices(0), &self.stop) {
+                Ok(()) => progress.add(&rendered),
+                Err((accepted, cause)) => {
+                    let boundary = rendered.boundary(accepted);
+                    target.broken = accepted > boundary.end || matches!(cause, Cause::Failed(_));
+                    return Err(progress.failure(&rendered, &boundary, cause));
+                }
             }
         }
     }

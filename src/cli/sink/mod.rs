@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fanin::{Batch, Consumer, Ended, Mark, Messages, Record};
 
 pub(crate) use self::file::Shared;
-pub(crate) use self::render::Renderer;
 use self::render::{Boundary, Place, Rendered};
+pub(crate) use self::render::{Renderer, most_memory};
 pub(crate) use self::write::{Cause, Stop};
 use super::notes::Notes;
 
@@ -41,15 +41,33 @@ pub(crate) struct Failure {
     pub(crate) cause: Cause,
 }
 
-impl Failure {
-    fn at(rendered: &Rendered<'_, Messages<'_>>, boundary: &Boundary, cause: Cause) -> Self {
-        let delivered = boundary.place.as_ref().map(|place| match place {
+/// How much of a batch was written, which is done in parts.
+#[derive(Debug, Default)]
+struct Progress {
+    messages: u64,
+    mark: Option<Mark>,
+}
+
+impl Progress {
+    fn add(&mut self, rendered: &Rendered<'_, Messages<'_>>) {
+        self.messages += rendered.messages();
+        self.mark = rendered.last().map(Messages::mark).or(self.mark);
+    }
+
+    /// Of the part after it, so much was.
+    fn failure(
+        self,
+        rendered: &Rendered<'_, Messages<'_>>,
+        boundary: &Boundary,
+        cause: Cause,
+    ) -> Failure {
+        let mark = boundary.place.as_ref().map(|place| match place {
             Place::All(span) => rendered.text(*span).mark(),
             Place::Within(span, bytes) => rendered.text(*span).mark_within(*bytes),
         });
-        Self {
-            delivered,
-            messages: boundary.messages,
+        Failure {
+            delivered: mark.or(self.mark),
+            messages: self.messages + boundary.messages,
             cause,
         }
     }

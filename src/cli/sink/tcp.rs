@@ -12,7 +12,7 @@ use std::time::Duration;
 use fanin::Batch;
 
 use super::write::write_all;
-use super::{Cause, Counts, Failure, Renderer, Sink, Stop, texts};
+use super::{Cause, Counts, Failure, Progress, Renderer, Sink, Stop, texts};
 use crate::cli::notes::Notes;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -50,26 +50,32 @@ impl Tcp {
 
 impl Sink for Tcp {
     fn deliver(&mut self, batch: &Batch<'_>) -> Result<u64, Failure> {
-        let rendered = self.renderer.render(texts(batch));
-        let mut boundary = rendered.boundary(0);
-        if rendered.len() == 0 {
-            return Ok(0);
-        }
+        let mut texts = texts(batch);
+        let mut progress = Progress::default();
         self.link.look();
         loop {
-            if self.link.connect().is_err() {
-                return Err(Failure::at(&rendered, &boundary, Cause::Stopped));
+            let rendered = self.renderer.render(&mut texts);
+            if rendered.is_empty() {
+                return Ok(progress.messages);
             }
-            match self.link.write(&mut rendered.slices(boundary.end)) {
-                Ok(()) => return Ok(rendered.messages()),
-                Err((accepted, cause)) => {
-                    boundary = rendered.boundary(boundary.end + accepted);
-                    match cause {
-                        Cause::Stopped => return Err(Failure::at(&rendered, &boundary, cause)),
-                        Cause::Failed(error) => self.link.lose(&error),
+            let mut boundary = rendered.boundary(0);
+            loop {
+                if self.link.connect().is_err() {
+                    return Err(progress.failure(&rendered, &boundary, Cause::Stopped));
+                }
+                match self.link.write(&mut rendered.slices(boundary.end)) {
+                    Ok(()) => break,
+                    Err((accepted, Cause::Failed(error))) => {
+                        boundary = rendered.boundary(boundary.end + accepted);
+                        self.link.lose(&error);
+                    }
+                    Err((accepted, cause)) => {
+                        boundary = rendered.boundary(boundary.end + accepted);
+                        return Err(progress.failure(&rendered, &boundary, cause));
                     }
                 }
             }
+            progress.add(&rendered);
         }
     }
 
