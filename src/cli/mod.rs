@@ -12,6 +12,7 @@ mod supervise;
 mod units;
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -86,6 +87,16 @@ fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
     })?;
     if let Some(notice) = settled.notice {
         say(notice);
+    }
+
+    if let Some(path) = serve
+        .report
+        .as_deref()
+        .filter(|path| *path != Path::new("-"))
+    {
+        report::look(path)
+            .with_context(|| format!("--report {}", path.display()))
+            .map_err(refused)?;
     }
 
     // Before the first connection: a signal from here on is seen.

@@ -193,25 +193,59 @@ fn unix(at: SystemTime) -> f64 {
 pub(crate) fn write(report: &Value, to: Option<&Path>) -> io::Result<()> {
     let line = format!("{report}\n");
     match to {
-        Some(path) if path != Path::new("-") => replace(path, line.as_bytes()),
+        Some(path) if path != Path::new("-") => {
+            replace(path, |file| file.write_all(line.as_bytes()))
+        }
         _ => io::stderr().lock().write_all(line.as_bytes()),
     }
 }
 
-/// A reader sees the old report or the new one, never a part.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let beside: PathBuf = path.with_file_name(name);
-    let mut file = fs::File::create(&beside)?;
-    let written = file
-        .write_all(bytes)
+/// Can there be a report at `path`? To be known before the first message, not after the last.
+pub(crate) fn look(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => open_special(path).map(drop),
+        Ok(_) => beside(path).and_then(|(beside, _)| fs::remove_file(beside)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            beside(path).and_then(|(beside, _)| fs::remove_file(beside))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A file is replaced; a link stays, and what it names is replaced; a pipe or a device is written into.
+fn replace(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return write(&mut open_special(path)?);
+    }
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (beside, mut file) = beside(&path)?;
+    let written = write(&mut file)
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }
     written
+}
+
+/// A new file in the same directory. Never one that somebody has put there for us.
+fn beside(path: &Path) -> io::Result<(PathBuf, fs::File)> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let beside = path.with_file_name(name);
+    let _ = fs::remove_file(&beside);
+    let file = fs::File::create_new(&beside)?;
+    Ok((beside, file))
+}
+
+/// Without waiting: a pipe that nobody reads is an error, and so is one that is full.
+fn open_special(path: &Path) -> io::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(flags)
+        .open(path)
 }
 
 #[cfg(test)]
@@ -261,10 +295,39 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("fanin-report-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("report.json");
-        write(&json!({"a": 1}), Some(&path)).unwrap();
-        write(&json!({"a": 2}), Some(&path)).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\":2}\n");
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        look(&path).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        replace(&path, |file| file.write_all(b"1")).unwrap();
+        replace(&path, |file| file.write_all(b"2")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "2");
+        let link = folder.join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        look(&link).unwrap();
+        replace(&link, |file| file.write_all(b"3")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "3");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_is_written_into_and_nowhere_is_known_at_the_start() {
+        use std::os::unix::fs::FileTypeExt as _;
+        let folder = std::env::temp_dir().join(format!("fanin-pipe-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        assert!(look(&path).is_err(), "nobody reads");
+        let reader = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        look(&path).unwrap();
+        replace(&path, |file| file.write_all(b"1")).unwrap();
+        assert!(fs::metadata(&path).unwrap().file_type().is_fifo());
+        let mut read = [0; 2];
+        assert_eq!(io::Read::read(&mut &reader, &mut read).unwrap(), 1);
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(look(&path).is_err());
     }
 }
