@@ -1,7 +1,7 @@
 //! The report: what was counted, as JSON.
 //!
 //! In: a snapshot and the sinks' counts. Out: one JSON object on a line, in a file or on stderr.
-//! Never here: a number of our own making.
+//! Never here: a number of our own making, or a row of a list before its turn to be written.
 
 use std::fs;
 use std::io::{self, Write};
@@ -29,8 +29,74 @@ pub(crate) struct Drain {
     pub(crate) complete: bool,
 }
 
+#[derive(Debug)]
+pub(crate) struct Report {
+    totals: Value,
+    lists: Option<(Vec<ConnectionInfo>, Vec<ClosedInfo>)>,
+}
+
+impl Report {
+    /// What the end is told by.
+    pub(crate) fn last(snapshot: &Snapshot, program: &Program) -> Self {
+        Self {
+            totals: totals(snapshot, program),
+            lists: None,
+        }
+    }
+
+    /// The same of a running program, and who is there.
+    pub(crate) fn live(
+        snapshot: &Snapshot,
+        program: &Program,
+        connections: Vec<ConnectionInfo>,
+        closed: Vec<ClosedInfo>,
+    ) -> Self {
+        let mut totals = totals(snapshot, program);
+        live(&mut totals, snapshot);
+        Self {
+            totals,
+            lists: Some((connections, closed)),
+        }
+    }
+
+    /// One line. A row of JSON takes kilobytes while it is put together: one at a time.
+    pub(crate) fn write_to(&self, to: impl Write) -> io::Result<()> {
+        let mut to = io::BufWriter::new(to);
+        let totals = self.totals.to_string();
+        match (&self.lists, totals.strip_suffix('}')) {
+            (Some((connections, closed)), Some(totals)) => {
+                let now = SystemTime::now();
+                to.write_all(totals.as_bytes())?;
+                list(
+                    &mut to,
+                    "live",
+                    connections.iter().map(|c| connection(c, now)),
+                )?;
+                list(&mut to, "recently_closed", closed.iter().map(ended))?;
+                to.write_all(b"}\n")?;
+            }
+            _ => writeln!(to, "{totals}")?,
+        }
+        to.flush()
+    }
+
+    /// In the file at `path`. A reader sees the old report or the new one, never a part.
+    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
+        replace(path, |file| self.write_to(file))
+    }
+}
+
+fn list(to: &mut impl Write, name: &str, rows: impl Iterator<Item = Value>) -> io::Result<()> {
+    write!(to, ",\"{name}\":[")?;
+    for (place, row) in rows.enumerate() {
+        let comma = if place > 0 { "," } else { "" };
+        write!(to, "{comma}{row}")?;
+    }
+    to.write_all(b"]")
+}
+
 /// The part that every report has.
-pub(crate) fn totals(snapshot: &Snapshot, program: &Program) -> Value {
+fn totals(snapshot: &Snapshot, program: &Program) -> Value {
     let (connections, bytes) = (&snapshot.connections, &snapshot.bytes);
     json!({
         "schema": 1,
@@ -72,15 +138,7 @@ pub(crate) fn totals(snapshot: &Snapshot, program: &Program) -> Value {
 }
 
 /// The part that only a running program has.
-pub(crate) fn live(
-    report: &mut Value,
-    snapshot: &Snapshot,
-    connections: &[ConnectionInfo],
-    closed: &[ClosedInfo],
-) {
-    let now = SystemTime::now();
-    report["live"] = connections.iter().map(|c| connection(c, now)).collect();
-    report["recently_closed"] = closed.iter().map(ended).collect();
+fn live(report: &mut Value, snapshot: &Snapshot) {
     report["rings"] = snapshot
         .rings
         .iter()
@@ -189,17 +247,6 @@ fn unix(at: SystemTime) -> f64 {
         .map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// Writes the report where `--report` says; without it, or for `-`, to stderr.
-pub(crate) fn write(report: &Value, to: Option<&Path>) -> io::Result<()> {
-    let line = format!("{report}\n");
-    match to {
-        Some(path) if path != Path::new("-") => {
-            replace(path, |file| file.write_all(line.as_bytes()))
-        }
-        _ => io::stderr().lock().write_all(line.as_bytes()),
-    }
-}
-
 /// Can there be a report at `path`? To be known before the first message, not after the last.
 pub(crate) fn look(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
@@ -280,14 +327,20 @@ mod tests {
             unconfirmed: 5,
             ..Program::default()
         };
-        let mut report = totals(&snapshot, &program);
+        let report = totals(&snapshot, &program);
         assert_eq!(report["bytes"]["received"], 10);
         assert_eq!(report["messages"]["delivered"], 3);
         assert_eq!(report["unconfirmed"], 5);
         assert_eq!(report["balanced"], false);
-        live(&mut report, &snapshot, &[], &[]);
+        let mut written = Vec::new();
+        let report = Report::live(&snapshot, &program, Vec::new(), Vec::new());
+        report.write_to(&mut written).unwrap();
+        let text = String::from_utf8(written).unwrap();
+        assert_eq!(text.find('\n'), Some(text.len() - 1));
+        let report: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(report["live"], json!([]));
-        assert!(!report.to_string().contains('\n'));
+        assert_eq!(report["recently_closed"], json!([]));
+        assert_eq!(report["bytes"]["published"], 9);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Never here: a wait without end. A sink that hangs in a write is left behind when its time is up.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -13,13 +13,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use fanin::{Fanin, Handle, RunError};
-use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use super::args::Serve;
 use super::notes::{Notes, say};
-use super::report::{self, Drain, Program};
+use super::report::{Drain, Program, Report};
 use super::sink::{self, Counts, Destination, Outcome, Outlets, Renderer};
 use super::{FAILED, units::Brief};
 
@@ -259,10 +258,13 @@ impl Supervisor {
         }
     }
 
-    fn write(&self, report: &Value) -> bool {
-        let to = self.report.as_deref();
-        let written = report::write(report, to);
-        if let (Err(error), Some(path)) = (&written, to) {
+    /// Where `--report` says; without it, or for `-`, to stderr.
+    fn write(&self, report: &Report) -> bool {
+        let written = match self.report.as_deref() {
+            Some(path) if path != Path::new("-") => report.write(path),
+            _ => report.write_to(std::io::stderr().lock()),
+        };
+        if let (Err(error), Some(path)) = (&written, &self.report) {
             say(format_args!("--report {}: {error}", path.display()));
         }
         written.is_ok()
@@ -273,9 +275,12 @@ impl Supervisor {
         let (connections, closed) = (self.handle.connections(), self.handle.recently_closed());
         let (connections, closed) = (connections.wait(QUERY), closed.wait(QUERY));
         let snapshot = self.handle.snapshot();
-        let mut report = report::totals(&snapshot, &self.program());
-        report::live(&mut report, &snapshot, &connections, &closed);
-        self.write(&report);
+        self.write(&Report::live(
+            &snapshot,
+            &self.program(),
+            connections,
+            closed,
+        ));
     }
 
     fn finish(mut self) -> i32 {
@@ -298,8 +303,7 @@ impl Supervisor {
         self.failed |= self.sinks > 0 || self.reactors > 0;
         self.notes.end(GRACE);
         if self.report.is_some() {
-            let report = report::totals(&snapshot, &self.program());
-            self.failed |= !self.write(&report);
+            self.failed |= !self.write(&Report::last(&snapshot, &self.program()));
         }
         if self.failed { FAILED } else { 0 }
     }
