@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use super::args::Serve;
-use super::notes::{Notes, say};
+use super::notes::Notes;
 use super::report::{Drain, Program, Report};
 use super::sink::{self, Counts, Destination, Outcome, Outlets, Renderer};
 use super::{FAILED, units::Brief};
@@ -187,7 +187,7 @@ impl Supervisor {
                 } else {
                     "SIGTERM"
                 };
-                say(format_args!(
+                self.notes.say(format!(
                     "{cause}: draining, {} at most; a second one stops at once",
                     Brief(timeout)
                 ));
@@ -206,7 +206,7 @@ impl Supervisor {
                     self.failed |= self.ending.is_none();
                     if let Ending::Failed(reason) = ending {
                         self.failed = true;
-                        say(format_args!("fanin-reactor-{index}: {reason}"));
+                        self.notes.say(format!("fanin-reactor-{index}: {reason}"));
                     }
                 }
             }
@@ -214,7 +214,7 @@ impl Supervisor {
                 self.sinks -= 1;
                 if let Outcome::Failed(error) = outcome {
                     self.failed = true;
-                    say(format_args!(
+                    self.notes.say(format!(
                         "--sink {} (consumer {index}): {error}",
                         self.destination
                     ));
@@ -258,14 +258,18 @@ impl Supervisor {
         }
     }
 
-    /// Where `--report` says; without it, or for `-`, to stderr.
-    fn write(&self, report: &Report) -> bool {
-        let written = match self.report.as_deref() {
-            Some(path) if path != Path::new("-") => report.write(path),
-            _ => report.write_to(std::io::stderr().lock()),
-        };
-        if let (Err(error), Some(path)) = (&written, &self.report) {
-            say(format_args!("--report {}: {error}", path.display()));
+    /// The file for reports; without it, or for `-`, they go to stderr.
+    fn file(&self) -> Option<&Path> {
+        self.report
+            .as_deref()
+            .filter(|path| *path != Path::new("-"))
+    }
+
+    fn write(&self, report: &Report, path: &Path) -> bool {
+        let written = report.write(path);
+        if let Err(error) = &written {
+            self.notes
+                .say(format!("--report {}: {error}", path.display()));
         }
         written.is_ok()
     }
@@ -275,18 +279,19 @@ impl Supervisor {
         let (connections, closed) = (self.handle.connections(), self.handle.recently_closed());
         let (connections, closed) = (connections.wait(QUERY), closed.wait(QUERY));
         let snapshot = self.handle.snapshot();
-        self.write(&Report::live(
-            &snapshot,
-            &self.program(),
-            connections,
-            closed,
-        ));
+        let report = Report::live(&snapshot, &self.program(), connections, closed);
+        match self.file() {
+            Some(path) => {
+                self.write(&report, path);
+            }
+            None => self.notes.report(report),
+        }
     }
 
     fn finish(mut self) -> i32 {
         let snapshot = self.handle.snapshot();
         if self.sinks > 0 || self.reactors > 0 {
-            say(format_args!(
+            self.notes.say(format!(
                 "{} sinks and {} reactors did not end in time and are left behind",
                 self.sinks, self.reactors
             ));
@@ -294,17 +299,25 @@ impl Supervisor {
         let lost = snapshot.bytes.abandoned;
         if lost > 0 {
             self.failed = true;
-            say(format_args!("{lost} bytes were not delivered"));
+            self.notes.say(format!("{lost} bytes were not delivered"));
         }
         if snapshot.ended && !snapshot.balanced() {
             self.failed = true;
-            say("the books do not balance: a bug of fanin's");
+            self.notes.say("the books do not balance: a bug of fanin's");
         }
         self.failed |= self.sinks > 0 || self.reactors > 0;
-        self.notes.end(GRACE);
-        if self.report.is_some() {
-            self.failed |= !self.write(&Report::last(&snapshot, &self.program()));
+        let mut report = self
+            .report
+            .is_some()
+            .then(|| Report::last(&snapshot, &self.program()));
+        if let Some(path) = self.file()
+            && let Some(report) = report.take()
+        {
+            self.failed |= !self.write(&report, path);
         }
+        // Lines may be lost where nobody reads them; a report that was asked for may not.
+        let is_asked = report.is_some();
+        self.failed |= self.notes.end(report, GRACE).is_err() && is_asked;
         if self.failed { FAILED } else { 0 }
     }
 }
