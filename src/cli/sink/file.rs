@@ -2,17 +2,20 @@
 //! breaks into a line of another.
 
 use std::fs;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fanin::Batch;
-use rustix::fs::OFlags;
+use rustix::event::PollFlags;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
-use super::write::write_all;
+use super::write::{Outlet, Woken, write_all};
 use super::{Cause, Failure, Progress, Renderer, Sink, Stop, texts};
 
 /// What is written into, and by how many.
@@ -26,6 +29,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 struct Target {
     fd: OwnedFd,
+    kind: FileType,
     /// Somebody's batch ended inside a message: whatever came after it would be part of a forged one.
     broken: bool,
 }
@@ -37,19 +41,24 @@ impl Shared {
             Some(fd) => fd,
             None => stdout.as_fd().try_clone_to_owned()?,
         };
-        Ok(Self::new(None, fd))
+        Self::new(None, fd)
     }
 
     pub(crate) fn file(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(Some(path.to_owned()), append(path)?))
+        Self::new(Some(path.to_owned()), append(path)?)
     }
 
-    fn new(path: Option<PathBuf>, fd: OwnedFd) -> Self {
-        Self {
+    fn new(path: Option<PathBuf>, fd: OwnedFd) -> io::Result<Self> {
+        let kind = kind(fd.as_fd())?;
+        Ok(Self {
             path,
             reopen: AtomicBool::new(false),
-            target: Mutex::new(Target { fd, broken: false }),
-        }
+            target: Mutex::new(Target {
+                fd,
+                kind,
+                broken: false,
+            }),
+        })
     }
 
     pub(crate) fn reopen(&self) {
@@ -57,23 +66,43 @@ impl Shared {
     }
 }
 
+/// No write and no open waits: for a pipe that nobody reads, `Stop` could not end it.
 fn append(path: &Path) -> io::Result<OwnedFd> {
     let file = fs::OpenOptions::new()
         .append(true)
         .create(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(path)?;
     Ok(file.into())
 }
 
-/// A pipe as an open file description of our own: a non-blocking one, so that a full pipe can be waited
-/// for together with `Stop`. Setting the flag on the inherited one would change it for everybody.
+fn kind(fd: BorrowedFd<'_>) -> io::Result<FileType> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
+}
+
+/// A pipe or terminal as an open file description of our own: a non-blocking one, so that it can be
+/// waited for together with `Stop`. Setting the flag on the inherited one would change it for everybody.
+/// (A socket cannot be opened: `Target` asks for each write.)
 fn of_our_own(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
-    let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(fd).ok()?.st_mode);
-    if kind != rustix::fs::FileType::Fifo {
+    if !matches!(kind(fd).ok()?, FileType::Fifo | FileType::CharacterDevice) {
         return None;
     }
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::open("/proc/self/fd/1", flags, rustix::fs::Mode::empty()).ok()
+}
+
+impl Outlet for Target {
+    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.kind == FileType::Socket {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let nothing = &mut SendAncillaryBuffer::default();
+            return Ok(sendmsg(&self.fd, slices, nothing, flags)?);
+        }
+        Ok(rustix::io::writev(&self.fd, slices)?)
+    }
+    fn wait_writable(&mut self, stop: &Stop) -> io::Result<Woken> {
+        stop.wait_for(self.fd.as_fd(), PollFlags::OUT, None)
+    }
 }
 
 /// One consumer's way to it.
@@ -125,7 +154,7 @@ impl Sink for File {
             if rendered.is_empty() {
                 return Ok(progress.messages);
             }
-            match write_all(&mut target.fd, &mut rendered.slices(0), &self.stop) {
+            match write_all(&mut *target, &mut rendered.slices(0), &self.stop) {
                 Ok(()) => progress.add(&rendered),
                 Err((accepted, cause)) => {
                     let boundary = rendered.boundary(accepted);
@@ -154,5 +183,42 @@ fn sync(fd: BorrowedFd<'_>) -> io::Result<()> {
         // A device or pipe that cannot be synced has nothing to sync.
         Ok(()) | Err(Errno::INVAL | Errno::ROFS | Errno::NOTSUP) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::sink::Cause;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_stop_wakes_who_writes_into_a_socket_that_blocks() {
+        let stop = Stop::new().unwrap();
+        // As a journal is: its other end's flag is everybody's, and stays.
+        let (_reader, writer) = UnixStream::pair().unwrap();
+        let shared = Shared::new(None, writer.into()).unwrap();
+        let mut target = shared.target.into_inner().unwrap();
+        let (accepted, cause) = std::thread::scope(|scope| {
+            let sink = scope.spawn(|| {
+                let big = vec![b'x'; 4 << 20];
+                write_all(&mut target, &mut [IoSlice::new(&big)], &stop).unwrap_err()
+            });
+            stop.stop();
+            sink.join().unwrap()
+        });
+        assert!(matches!(cause, Cause::Stopped));
+        assert!(accepted < 4 << 20);
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_refused_and_not_waited_for() {
+        let folder = std::env::temp_dir().join(format!("fanin-sink-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        let refused = Shared::file(&path).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(Errno::NXIO.raw_os_error()));
+        fs::remove_dir_all(&folder).unwrap();
     }
 }
