@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fanin::Batch;
 use rustix::event::PollFlags;
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, OFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
@@ -91,6 +91,22 @@ fn of_our_own(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
     rustix::fs::open("/proc/self/fd/1", flags, rustix::fs::Mode::empty()).ok()
 }
 
+impl Target {
+    /// A message that a full disk cut short is no message, and the next run would go on in its line.
+    fn take_back(&self, part: u64) {
+        if part == 0 || self.kind != FileType::RegularFile {
+            return;
+        }
+        // Unless somebody else has written behind us. It is as well as can be if that fails.
+        let end = rustix::fs::seek(&self.fd, SeekFrom::Current(0));
+        if let (Ok(end), Ok(stat)) = (end, rustix::fs::fstat(&self.fd))
+            && u64::try_from(stat.st_size) == Ok(end)
+        {
+            let _ = rustix::fs::ftruncate(&self.fd, end - part);
+        }
+    }
+}
+
 impl Outlet for Target {
     fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.kind == FileType::Socket {
@@ -159,6 +175,7 @@ impl Sink for File {
                 Err((accepted, cause)) => {
                     let boundary = rendered.boundary(accepted);
                     target.broken = accepted > boundary.end || matches!(cause, Cause::Failed(_));
+                    target.take_back(accepted - boundary.end);
                     return Err(progress.failure(&rendered, &boundary, cause));
                 }
             }
@@ -209,6 +226,24 @@ mod tests {
         });
         assert!(matches!(cause, Cause::Stopped));
         assert!(accepted < 4 << 20);
+    }
+
+    #[test]
+    fn a_part_of_a_message_is_taken_back_unless_somebody_wrote_behind_it() {
+        let path = std::env::temp_dir().join(format!("fanin-part-{}", std::process::id()));
+        let ours = Shared::file(&path).unwrap();
+        let mut target = ours.target.into_inner().unwrap();
+        target
+            .write_slices(&[IoSlice::new(b"whole\npart")])
+            .unwrap();
+        target.take_back(4);
+        assert_eq!(fs::read(&path).unwrap(), b"whole\n");
+        target.write_slices(&[IoSlice::new(b"part")]).unwrap();
+        let theirs = append(&path).unwrap();
+        rustix::io::write(&theirs, b" theirs\n").unwrap();
+        target.take_back(4);
+        assert_eq!(fs::read(&path).unwrap(), b"whole\npart theirs\n");
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]
