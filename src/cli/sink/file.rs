@@ -17,6 +17,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 use super::write::{Outlet, Woken, write_all};
 use super::{Cause, Failure, Progress, Renderer, Sink, Stop, texts};
+use crate::cli::notes::Notes;
 
 /// What is written into, and by how many.
 #[derive(Debug)]
@@ -127,14 +128,21 @@ pub(crate) struct File {
     shared: Arc<Shared>,
     renderer: Renderer,
     stop: Arc<Stop>,
+    notes: Notes,
 }
 
 impl File {
-    pub(crate) fn new(shared: Arc<Shared>, renderer: Renderer, stop: Arc<Stop>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        renderer: Renderer,
+        stop: Arc<Stop>,
+        notes: Notes,
+    ) -> Self {
         Self {
             shared,
             renderer,
             stop,
+            notes,
         }
     }
 }
@@ -158,10 +166,15 @@ impl Sink for File {
         if let Some(path) = &self.shared.path
             && self.shared.reopen.swap(false, Ordering::AcqRel)
         {
-            sync(target.fd.as_fd())
-                .and_then(|()| append(path))
-                .map(|fd| target.fd = fd)
-                .map_err(|error| nothing(Cause::Failed(error)))?;
+            sync(target.fd.as_fd()).map_err(|error| nothing(Cause::Failed(error)))?;
+            match append(path).and_then(|fd| Ok((kind(fd.as_fd())?, fd))) {
+                Ok((kind, fd)) => (target.kind, target.fd) = (kind, fd),
+                // Nothing is lost by it: the old file is there, whatever it is called by now.
+                Err(error) => self.notes.say(format!(
+                    "--sink file:{}: {error}; going on in the old file until the next SIGHUP",
+                    path.display()
+                )),
+            }
         }
         let mut texts = texts(batch);
         let mut progress = Progress::default();

@@ -181,7 +181,10 @@ impl Outlets {
                 Arc::clone(counts),
                 notes.clone(),
             )),
-            (_, Some(shared)) => Box::new(file::File::new(Arc::clone(shared), renderer, stop)),
+            (_, Some(shared)) => {
+                let (shared, notes) = (Arc::clone(shared), notes.clone());
+                Box::new(file::File::new(shared, renderer, stop, notes))
+            }
             (_, None) => Box::new(null::Null),
         }
     }
