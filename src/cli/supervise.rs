@@ -223,8 +223,9 @@ impl Supervisor {
                         self.handle.drain(self.drain_timeout);
                     }
                 }
-                if self.sinks == 0 && self.failed {
-                    // Nobody is left to deliver to.
+                if self.failed && (self.sinks == 0 || self.outlets.is_broken()) {
+                    // There is nowhere to deliver to: what is read now would only be lost.
+                    self.outlets.stop.stop();
                     self.handle.stop();
                 }
             }

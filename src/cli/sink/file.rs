@@ -24,6 +24,9 @@ use crate::cli::notes::Notes;
 pub(crate) struct Shared {
     path: Option<PathBuf>,
     reopen: AtomicBool,
+    /// Somebody's batch ended inside a message, and whatever came after it would be part of a forged one;
+    /// or nothing can be written any more. Set under the lock.
+    broken: AtomicBool,
     target: Mutex<Target>,
 }
 
@@ -31,8 +34,6 @@ pub(crate) struct Shared {
 struct Target {
     fd: OwnedFd,
     kind: FileType,
-    /// Somebody's batch ended inside a message: whatever came after it would be part of a forged one.
-    broken: bool,
 }
 
 impl Shared {
@@ -54,12 +55,13 @@ impl Shared {
         Ok(Self {
             path,
             reopen: AtomicBool::new(false),
-            target: Mutex::new(Target {
-                fd,
-                kind,
-                broken: false,
-            }),
+            broken: AtomicBool::new(false),
+            target: Mutex::new(Target { fd, kind }),
         })
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 
     pub(crate) fn reopen(&self) {
@@ -160,7 +162,7 @@ impl Sink for File {
             .target
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if target.broken {
+        if self.shared.is_broken() {
             return Err(nothing(Cause::Stopped));
         }
         if let Some(path) = &self.shared.path
@@ -187,7 +189,9 @@ impl Sink for File {
                 Ok(()) => progress.add(&rendered),
                 Err((accepted, cause)) => {
                     let boundary = rendered.boundary(accepted);
-                    target.broken = accepted > boundary.end || matches!(cause, Cause::Failed(_));
+                    if accepted > boundary.end || matches!(cause, Cause::Failed(_)) {
+                        self.shared.broken.store(true, Ordering::Release);
+                    }
                     target.take_back(accepted - boundary.end);
                     return Err(progress.failure(&rendered, &boundary, cause));
                 }

@@ -159,6 +159,13 @@ impl Outlets {
         })
     }
 
+    /// Can no consumer deliver any more?
+    pub(crate) fn is_broken(&self) -> bool {
+        self.shared
+            .as_ref()
+            .is_some_and(|shared| shared.is_broken())
+    }
+
     /// SIGHUP: a file is opened again before the next batch.
     pub(crate) fn reopen(&self) {
         if let Some(shared) = &self.shared {
