@@ -235,13 +235,19 @@ impl Supervisor {
     /// The end is settled: from now on nothing is waited for without limit.
     fn end(&mut self, cause: &'static str, timeout: Duration) {
         let now = Instant::now();
-        let since = self.ending.as_ref().map_or(now, |end| end.since);
-        self.ending = Some(End {
+        let mut end = End {
             cause,
-            since,
+            since: now,
             sinks_until: now + timeout - HEAD_START.min(timeout / 20),
             until: now + timeout + GRACE,
-        });
+        };
+        // Who asks again does not wait longer for it.
+        if let Some(before) = &self.ending {
+            end.since = before.since;
+            end.sinks_until = end.sinks_until.min(before.sinks_until);
+            end.until = end.until.min(before.until);
+        }
+        self.ending = Some(end);
     }
 
     fn program(&self) -> Program {
