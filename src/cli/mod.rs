@@ -114,7 +114,15 @@ fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
     memory
         .user
         .push((name, (sinks * sink::most_memory(record)) as u64));
-    let fanin = checked.bind().context("--listen")?;
+    let fanin = checked.bind().map_err(|error| {
+        // Its words end with the system's: no context, which would say them again.
+        let option = if error.what.contains("://") {
+            "--listen "
+        } else {
+            ""
+        };
+        anyhow::Error::msg(format!("{option}{error}"))
+    })?;
 
     announce(fanin.handle.local_addrs());
     memory.to_string().lines().for_each(say);
