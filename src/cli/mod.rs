@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use fanin::{BoundAddr, Config};
+use fanin::{BoundAddr, Checked, Config};
 
 use self::args::{Cli, Command, Serve};
 use self::notes::{Notes, say};
@@ -68,6 +68,8 @@ impl From<anyhow::Error> for Refusal {
 
 fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
     let mut config = serve.config();
+    // First what no machine has: the descriptors for 10,000 reactors are not the matter.
+    check(config.clone())?;
     let others = limits::Others {
         listeners: config.listeners.len(),
         reactors: config.reactors,
@@ -77,14 +79,7 @@ fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
     let settled = limits::settle(serve.max_connections, default, limits::raise(), &others)
         .map_err(|reason| refused(anyhow::Error::msg(reason)))?;
     config.max_connections = settled.connections;
-    let checked = config.validate().map_err(|errors| {
-        let lines: Vec<_> = errors
-            .0
-            .iter()
-            .map(|error| args::in_options(&error.to_string()))
-            .collect();
-        refused(anyhow::Error::msg(lines.join("\nfanin: ")))
-    })?;
+    let checked = check(config)?;
     if let Some(notice) = settled.notice {
         say(notice);
     }
@@ -133,6 +128,17 @@ fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
         notes,
         signals,
     )?)
+}
+
+fn check(config: Config) -> Result<Checked, Refusal> {
+    config.validate().map_err(|errors| {
+        let lines: Vec<_> = errors
+            .0
+            .iter()
+            .map(|error| args::in_options(&error.to_string()))
+            .collect();
+        refused(anyhow::Error::msg(lines.join("\nfanin: ")))
+    })
 }
 
 /// One line for each listener, though every reactor has a socket for it.
