@@ -39,6 +39,11 @@ struct Target {
 impl Shared {
     pub(crate) fn stdout() -> io::Result<Self> {
         let stdout = io::stdout();
+        if was_closed(stdout.as_fd()) {
+            return Err(io::Error::other(
+                "it is closed (`--sink null` throws messages away)",
+            ));
+        }
         let fd = match of_our_own(stdout.as_fd()) {
             Some(fd) => fd,
             None => stdout.as_fd().try_clone_to_owned()?,
@@ -77,6 +82,14 @@ fn append(path: &Path) -> io::Result<OwnedFd> {
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(path)?;
     Ok(file.into())
+}
+
+/// A closed descriptor of the first three is opened by Rust's runtime before `main`: /dev/null, for reading
+/// and writing. A shell's `>/dev/null` is for writing alone.
+fn was_closed(fd: BorrowedFd<'_>) -> bool {
+    let flags = rustix::fs::fcntl_getfl(fd).map(|flags| flags & OFlags::ACCMODE);
+    let device = rustix::fs::fstat(fd).map(|stat| stat.st_rdev);
+    flags == Ok(OFlags::RDWR) && device == Ok(rustix::fs::makedev(1, 3))
 }
 
 fn kind(fd: BorrowedFd<'_>) -> io::Result<FileType> {
