@@ -368,7 +368,7 @@ fn five_thousand_that_come_send_a_line_and_leave_keep_no_descriptor() {
 /// 50 senders of numbered lines against a sink that is slow, stands still, and goes on.
 fn a_slow_sink_loses_nothing(options: &[&str]) {
     const SENDERS: usize = 50;
-    const LINES: u64 = 400;
+    const LINES: u64 = 600;
     let limits = ["--staging", "1MiB", "--max-connections", "64"];
     let (mut fanin, stdout) = Fanin::start_piped(&[&SMALL_RING[..], &limits, options].concat());
     let threads: Vec<_> = senders(&fanin, 0..SENDERS)

@@ -179,11 +179,16 @@ impl Checker {
         });
     }
 
-    /// The end of the output; `rest` is what came after the last LF.
-    pub(crate) fn finish(mut self, rest: &[u8]) -> Verdict {
+    /// The end of an output; `rest` is what came after its last LF. A line without one is not whole,
+    /// whatever it says.
+    pub(crate) fn torn(&mut self, rest: &[u8]) {
         if !rest.is_empty() {
             self.changed(rest);
         }
+    }
+
+    /// The end of all outputs.
+    pub(crate) fn finish(mut self) -> Verdict {
         if let Some((_, held)) = self.held.take() {
             self.judge(&held);
         }

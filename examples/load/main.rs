@@ -212,7 +212,8 @@ fn act(mode: Mode) -> Result<()> {
                 }
                 lines.feed(&buffer[..n], |line| checker.line(line));
             }
-            let verdict = checker.finish(lines.rest());
+            checker.torn(lines.rest());
+            let verdict = checker.finish();
             println!("{verdict}");
             ensure!(verdict.is_clean(), "the output is not what was sent");
             Ok(())
@@ -284,6 +285,7 @@ fn prove() -> Result<()> {
         ("line", 1, "1"),
         ("nul", 1000, "2-300"),
         ("auto-line", 18_000, "3"),
+        ("auto-octet", 50, "3-300"),
     ] {
         let args = PlanArgs {
             connections,
@@ -307,7 +309,8 @@ fn prove() -> Result<()> {
             for piece in output.chunks(1000) {
                 lines.feed(piece, |line| checker.line(line));
             }
-            let verdict = checker.finish(lines.rest());
+            checker.torn(lines.rest());
+            let verdict = checker.finish();
             println!(
                 "{framing} conns={connections} size={size} {corrupt:?}: {}",
                 verdict.to_string().lines().next().unwrap_or_default()

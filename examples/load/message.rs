@@ -74,6 +74,14 @@ impl Wire {
         )
     }
 
+    /// What each text begins with: `auto` takes a count for one only if `<` follows it.
+    fn lead(self) -> &'static [u8] {
+        match self {
+            Self::AutoOctet => b"<",
+            _ => b"",
+        }
+    }
+
     /// Does `--output line` escape this framing?
     pub(crate) fn is_escaped(self) -> bool {
         self != Self::Line
@@ -148,9 +156,9 @@ pub(crate) struct Plan {
 impl Plan {
     /// Fails if messages would be too short to tell the connections apart.
     pub(crate) fn validate(&self) -> Result<()> {
-        let space = space(self.sizes.least);
+        let least = self.sizes.least.saturating_sub(self.wire.lead().len());
         ensure!(
-            self.sizes.least >= SHORT || tags(space, self.connections) >= 2,
+            least >= SHORT || tags(space(least), self.connections) >= 2,
             "{} connections cannot be told apart by messages of {} B",
             self.connections,
             self.sizes.least
@@ -163,10 +171,11 @@ impl Plan {
     }
 
     /// The shortest messages that tell so many connections apart.
-    pub(crate) fn least_size(connections: u64) -> usize {
-        (1..)
+    pub(crate) fn least_size(wire: Wire, connections: u64) -> usize {
+        let least = (1..)
             .find(|&size| tags(space(size), connections) >= 2)
-            .expect("64^8 is enough for every count")
+            .expect("64^8 is enough for every count");
+        wire.lead().len() + least
     }
 
     fn size(&self, conn: u64, seq: u64) -> usize {
@@ -179,11 +188,12 @@ impl Plan {
         use std::io::Write as _;
         out.clear();
         let size = self.size(conn, seq);
-        if size < SHORT {
-            let space = space(size);
-            let tags = tags(space, self.connections);
+        out.extend_from_slice(self.wire.lead());
+        let rest = size - out.len();
+        if rest < SHORT {
+            let tags = tags(space(rest), self.connections);
             let mut value = conn * tags + seq % tags;
-            for _ in 0..size.min(8) {
+            for _ in 0..rest.min(8) {
                 out.push(LETTERS[(value & 63) as usize]);
                 value >>= 6;
             }
@@ -213,6 +223,7 @@ impl Plan {
 
     /// Whom does this text name? The sequence number is missing from short messages.
     pub(crate) fn named(&self, text: &[u8]) -> Option<(u64, Option<u64>)> {
+        let text = text.strip_prefix(self.wire.lead())?;
         if text.len() < SHORT {
             let mut value = 0;
             for &byte in text.iter().take(8).rev() {

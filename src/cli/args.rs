@@ -22,19 +22,22 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Listen, and deliver every message that comes to the sink.
+    /// Listen, and deliver every message that comes to the sink
+    #[command(after_help = AFTER_HELP)]
     Serve(Box<Serve>),
 }
 
-/// Listen, and deliver every message that comes to the sink.
-///
-/// SIGTERM and SIGINT drain, a second one stops at once. SIGUSR1 writes a report with the live
-/// connections. SIGHUP reopens a file. Sizes are bytes or have a unit (64KiB, 4MiB, 64KB); times
-/// have a unit (250ms, 30s, 5m, 1h).
-///
-/// Exit code 0: everything was delivered. 1: something was not, or failed. 2: usage or configuration.
+/// What no single option says.
+const AFTER_HELP: &str = "\
+Sizes are bytes or have a unit (64KiB, 4MiB, 64KB); times have one (250ms, 30s, 5m, 1h).
+
+SIGTERM, SIGINT  drain; a second one stops at once
+SIGUSR1          report now, with the live connections, to --report or to stderr
+SIGHUP           open --sink file:PATH again, after it was renamed
+
+Exit code 0: everything was delivered. 1: something was not, or failed. 2: usage or configuration.";
+
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Serve {
     /// Where to listen: tcp://ADDRESS:PORT or unix:///PATH; port 0 takes a free one. Can be repeated
     #[arg(long, value_name = "URL", default_value = "tcp://127.0.0.1:5140", value_parser = listen, help_heading = "Messages in")]
@@ -242,6 +245,17 @@ mod tests {
         assert_eq!(in_options("ring_bytes 3: no"), "--ring 3: no");
         assert_eq!(in_options("ring_bytes_x: no"), "ring_bytes_x: no");
         assert_eq!(in_options("two settings"), "two settings");
+    }
+
+    #[test]
+    fn the_help_says_what_signals_and_exit_codes_mean() {
+        for option in ["-h", "--help"] {
+            let help = Cli::try_parse_from(["fanin", "serve", option]).unwrap_err();
+            let text = help.to_string();
+            for part in ["SIGUSR1", "Exit code 0", "64KiB"] {
+                assert!(text.contains(part), "{part} is missing in: {text}");
+            }
+        }
     }
 
     #[test]

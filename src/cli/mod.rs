@@ -12,6 +12,7 @@ mod supervise;
 mod units;
 
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -27,6 +28,9 @@ use self::supervise::Supervisor;
 const FAILED: i32 = 1;
 /// Usage or configuration.
 const REFUSED: i32 = 2;
+
+/// A record has at most one message's beginning and one read.
+const LARGEST_READ: usize = 64 << 10;
 
 /// Runs the program; its exit code.
 pub(crate) fn main() -> i32 {
@@ -81,13 +85,31 @@ fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
         say(notice);
     }
 
+    if let Some(path) = serve
+        .report
+        .as_deref()
+        .filter(|path| *path != Path::new("-"))
+    {
+        report::look(path)
+            .with_context(|| format!("--report {}", path.display()))
+            .map_err(refused)?;
+    }
+
     // Before the first connection: a signal from here on is seen.
     let signals = supervise::signals().context("signals")?;
     let notes = Notes::start(serve.verbose).context("thread fanin-notes")?;
     let outlets = Outlets::open(serve.sink.clone())
         .with_context(|| format!("--sink {}", serve.sink))
         .map_err(refused)?;
-    let memory = checked.memory();
+    let mut memory = checked.memory();
+    let (sinks, record) = (
+        others.consumers,
+        checked.config().max_message + LARGEST_READ,
+    );
+    let name = format!("{sinks} sink{}", if sinks == 1 { "" } else { "s" });
+    memory
+        .user
+        .push((name, (sinks * sink::most_memory(record)) as u64));
     let fanin = checked.bind().map_err(unbound)?;
 
     announce(fanin.handle.local_addrs());

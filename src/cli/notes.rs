@@ -1,21 +1,28 @@
 //! Lines on stderr that must never hold up a sink.
 //!
-//! In: lines, from any thread. Out: lines, from one thread of its own; what does not fit its queue is
-//! counted. Never here: a byte of a peer's messages.
+//! In: lines and reports, from any thread. Out: the same, from one thread of its own; what does not fit
+//! its queue is counted. Never here: a byte of a peer's messages, or a wait without end: stderr may be a
+//! pipe that nobody reads.
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanin::Record;
+
+use super::report::Report;
 
 /// Lines that wait for a slow terminal; the rest is counted.
 const QUEUE: usize = 1024;
 
-/// A line on stderr. Nobody may be there to read it, and that is no reason to fail.
+/// How often a full queue is tried again at the end.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// A line on stderr, now: before there is a queue. Nobody may be there to read it, and that is no reason
+/// to fail.
 pub(crate) fn say(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "fanin: {line}");
 }
@@ -24,36 +31,49 @@ pub(crate) fn say(line: impl std::fmt::Display) {
 pub(crate) struct Notes {
     queue: SyncSender<Note>,
     lost: Arc<AtomicU64>,
+    /// A report is in the queue: one at a time, for they are long.
+    reporting: Arc<AtomicBool>,
     verbose: bool,
 }
 
 #[derive(Debug)]
 enum Note {
     Line(String),
-    End(SyncSender<()>),
+    Report(Box<Report>),
+    /// The last one, and who waits for it.
+    End(Option<Box<Report>>, SyncSender<io::Result<()>>),
 }
 
 impl Notes {
     pub(crate) fn start(verbose: bool) -> io::Result<Self> {
         let (queue, lines) = sync_channel(QUEUE);
-        let lost = Arc::new(AtomicU64::new(0));
-        let theirs = Arc::clone(&lost);
+        let notes = Self {
+            queue,
+            lost: Arc::default(),
+            reporting: Arc::default(),
+            verbose,
+        };
+        let (lost, reporting) = (Arc::clone(&notes.lost), Arc::clone(&notes.reporting));
         thread::Builder::new()
             .name("fanin-notes".to_owned())
-            .spawn(move || write(&lines, &theirs))?;
-        Ok(Self {
-            queue,
-            lost,
-            verbose,
-        })
+            .spawn(move || write(&lines, &lost, &reporting))?;
+        Ok(notes)
     }
 
     pub(crate) fn is_wanted(&self) -> bool {
         self.verbose
     }
 
-    pub(crate) fn say(&self, line: String) {
-        if self.queue.try_send(Note::Line(line)).is_err() {
+    pub(crate) fn say(&self, line: impl Into<String>) {
+        if self.queue.try_send(Note::Line(line.into())).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A report among the lines, unless the one before it is there still.
+    pub(crate) fn report(&self, report: Report) {
+        let waits = self.reporting.swap(true, Ordering::Relaxed);
+        if waits || self.queue.try_send(Note::Report(Box::new(report))).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -86,16 +106,28 @@ impl Notes {
         }
     }
 
-    /// Waits until all lines are written, but not for ever: stderr may be a pipe that nobody reads.
-    pub(crate) fn end(&self, within: Duration) {
+    /// Waits until all lines are written, and the report as the last one; but not for ever.
+    pub(crate) fn end(&self, report: Option<Report>, within: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + within;
         let (done, ended) = sync_channel(1);
-        if self.queue.try_send(Note::End(done)).is_ok() {
-            let _: Result<(), RecvTimeoutError> = ended.recv_timeout(within);
+        let mut note = Note::End(report.map(Box::new), done);
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "nobody reads it");
+        loop {
+            match self.queue.try_send(note) {
+                Ok(()) => break,
+                Err(TrySendError::Full(full)) if Instant::now() < deadline => {
+                    note = full;
+                    thread::sleep(AGAIN);
+                }
+                Err(_) => return Err(late()),
+            }
         }
+        let left = deadline.saturating_duration_since(Instant::now());
+        ended.recv_timeout(left).unwrap_or_else(|_| Err(late()))
     }
 }
 
-fn write(lines: &Receiver<Note>, lost: &AtomicU64) {
+fn write(lines: &Receiver<Note>, lost: &AtomicU64, reporting: &AtomicBool) {
     while let Ok(note) = lines.recv() {
         let missing = lost.swap(0, Ordering::Relaxed);
         if missing > 0 {
@@ -103,8 +135,14 @@ fn write(lines: &Receiver<Note>, lost: &AtomicU64) {
         }
         match note {
             Note::Line(line) => say(line),
-            Note::End(done) => {
-                let _ = done.send(());
+            Note::Report(report) => {
+                // Nobody there to read it is no reason to fail.
+                let _ = report.write_to(io::stderr().lock());
+                reporting.store(false, Ordering::Relaxed);
+            }
+            Note::End(report, done) => {
+                let written = report.map_or(Ok(()), |report| report.write_to(io::stderr().lock()));
+                let _ = done.send(written);
                 return;
             }
         }

@@ -1,16 +1,14 @@
 //! The report: what was counted, as JSON.
 //!
 //! In: a snapshot and the sinks' counts. Out: one JSON object on a line, in a file or on stderr.
-//! Never here: a number of our own making.
+//! Never here: a number of our own making, or a row of a list before its turn to be written.
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanin::{ClosedInfo, ConnectionInfo, PauseCause, Pauses, Reason, Snapshot, Tally};
-use rustix::fs::OFlags;
 use serde_json::{Map, Value, json};
 
 /// What the program knows besides the snapshot.
@@ -31,8 +29,74 @@ pub(crate) struct Drain {
     pub(crate) complete: bool,
 }
 
+#[derive(Debug)]
+pub(crate) struct Report {
+    totals: Value,
+    lists: Option<(Vec<ConnectionInfo>, Vec<ClosedInfo>)>,
+}
+
+impl Report {
+    /// What the end is told by.
+    pub(crate) fn last(snapshot: &Snapshot, program: &Program) -> Self {
+        Self {
+            totals: totals(snapshot, program),
+            lists: None,
+        }
+    }
+
+    /// The same of a running program, and who is there.
+    pub(crate) fn live(
+        snapshot: &Snapshot,
+        program: &Program,
+        connections: Vec<ConnectionInfo>,
+        closed: Vec<ClosedInfo>,
+    ) -> Self {
+        let mut totals = totals(snapshot, program);
+        live(&mut totals, snapshot);
+        Self {
+            totals,
+            lists: Some((connections, closed)),
+        }
+    }
+
+    /// One line. A row of JSON takes kilobytes while it is put together: one at a time.
+    pub(crate) fn write_to(&self, to: impl Write) -> io::Result<()> {
+        let mut to = io::BufWriter::new(to);
+        let totals = self.totals.to_string();
+        match (&self.lists, totals.strip_suffix('}')) {
+            (Some((connections, closed)), Some(totals)) => {
+                let now = SystemTime::now();
+                to.write_all(totals.as_bytes())?;
+                list(
+                    &mut to,
+                    "live",
+                    connections.iter().map(|c| connection(c, now)),
+                )?;
+                list(&mut to, "recently_closed", closed.iter().map(ended))?;
+                to.write_all(b"}\n")?;
+            }
+            _ => writeln!(to, "{totals}")?,
+        }
+        to.flush()
+    }
+
+    /// In the file at `path`. A reader sees the old report or the new one, never a part.
+    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
+        replace(path, |file| self.write_to(file))
+    }
+}
+
+fn list(to: &mut impl Write, name: &str, rows: impl Iterator<Item = Value>) -> io::Result<()> {
+    write!(to, ",\"{name}\":[")?;
+    for (place, row) in rows.enumerate() {
+        let comma = if place > 0 { "," } else { "" };
+        write!(to, "{comma}{row}")?;
+    }
+    to.write_all(b"]")
+}
+
 /// The part that every report has.
-pub(crate) fn totals(snapshot: &Snapshot, program: &Program) -> Value {
+fn totals(snapshot: &Snapshot, program: &Program) -> Value {
     let (connections, bytes) = (&snapshot.connections, &snapshot.bytes);
     json!({
         "schema": 1,
@@ -74,15 +138,7 @@ pub(crate) fn totals(snapshot: &Snapshot, program: &Program) -> Value {
 }
 
 /// The part that only a running program has.
-pub(crate) fn live(
-    report: &mut Value,
-    snapshot: &Snapshot,
-    connections: &[ConnectionInfo],
-    closed: &[ClosedInfo],
-) {
-    let now = SystemTime::now();
-    report["live"] = connections.iter().map(|c| connection(c, now)).collect();
-    report["recently_closed"] = closed.iter().map(ended).collect();
+fn live(report: &mut Value, snapshot: &Snapshot) {
     report["rings"] = snapshot
         .rings
         .iter()
@@ -191,43 +247,52 @@ fn unix(at: SystemTime) -> f64 {
         .map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// Writes the report where `--report` says; without it, or for `-`, to stderr.
-pub(crate) fn write(report: &Value, to: Option<&Path>) -> io::Result<()> {
-    let line = format!("{report}\n");
-    match to {
-        Some(path) if path != Path::new("-") => match fs::symlink_metadata(path) {
-            Ok(found) if !found.is_file() => append(path, line.as_bytes()),
-            _ => replace(path, line.as_bytes()),
-        },
-        _ => io::stderr().lock().write_all(line.as_bytes()),
+/// Can there be a report at `path`? To be known before the first message, not after the last.
+pub(crate) fn look(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => open_special(path).map(drop),
+        Ok(_) => beside(path).and_then(|(beside, _)| fs::remove_file(beside)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            beside(path).and_then(|(beside, _)| fs::remove_file(beside))
+        }
+        Err(error) => Err(error),
     }
 }
 
-/// A link, a pipe or a device (`/dev/null`, `/dev/stderr`) stays what it is: it is written into. A pipe
-/// that nobody reads is an error, not a wait.
-fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .custom_flags(OFlags::NONBLOCK.bits() as i32)
-        .open(path)?
-        .write_all(bytes)
-}
-
-/// A reader sees the old report or the new one, never a part.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let beside: PathBuf = path.with_file_name(name);
-    let mut file = fs::File::create(&beside)?;
-    let written = file
-        .write_all(bytes)
+/// A file is replaced; a link stays, and what it names is replaced; a pipe or a device is written into.
+fn replace(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return write(&mut open_special(path)?);
+    }
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (beside, mut file) = beside(&path)?;
+    let written = write(&mut file)
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }
     written
+}
+
+/// A new file in the same directory. Never one that somebody has put there for us.
+fn beside(path: &Path) -> io::Result<(PathBuf, fs::File)> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let beside = path.with_file_name(name);
+    let _ = fs::remove_file(&beside);
+    let file = fs::File::create_new(&beside)?;
+    Ok((beside, file))
+}
+
+/// Without waiting: a pipe that nobody reads is an error, and so is one that is full.
+fn open_special(path: &Path) -> io::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(flags)
+        .open(path)
 }
 
 #[cfg(test)]
@@ -262,14 +327,20 @@ mod tests {
             unconfirmed: 5,
             ..Program::default()
         };
-        let mut report = totals(&snapshot, &program);
+        let report = totals(&snapshot, &program);
         assert_eq!(report["bytes"]["received"], 10);
         assert_eq!(report["messages"]["delivered"], 3);
         assert_eq!(report["unconfirmed"], 5);
         assert_eq!(report["balanced"], false);
-        live(&mut report, &snapshot, &[], &[]);
+        let mut written = Vec::new();
+        let report = Report::live(&snapshot, &program, Vec::new(), Vec::new());
+        report.write_to(&mut written).unwrap();
+        let text = String::from_utf8(written).unwrap();
+        assert_eq!(text.find('\n'), Some(text.len() - 1));
+        let report: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(report["live"], json!([]));
-        assert!(!report.to_string().contains('\n'));
+        assert_eq!(report["recently_closed"], json!([]));
+        assert_eq!(report["bytes"]["published"], 9);
     }
 
     #[test]
@@ -277,10 +348,39 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("fanin-report-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("report.json");
-        write(&json!({"a": 1}), Some(&path)).unwrap();
-        write(&json!({"a": 2}), Some(&path)).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\":2}\n");
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        look(&path).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        replace(&path, |file| file.write_all(b"1")).unwrap();
+        replace(&path, |file| file.write_all(b"2")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "2");
+        let link = folder.join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        look(&link).unwrap();
+        replace(&link, |file| file.write_all(b"3")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "3");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_is_written_into_and_nowhere_is_known_at_the_start() {
+        use std::os::unix::fs::FileTypeExt as _;
+        let folder = std::env::temp_dir().join(format!("fanin-pipe-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        assert!(look(&path).is_err(), "nobody reads");
+        let reader = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        look(&path).unwrap();
+        replace(&path, |file| file.write_all(b"1")).unwrap();
+        assert!(fs::metadata(&path).unwrap().file_type().is_fifo());
+        let mut read = [0; 2];
+        assert_eq!(io::Read::read(&mut &reader, &mut read).unwrap(), 1);
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(look(&path).is_err());
     }
 }

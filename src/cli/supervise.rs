@@ -4,7 +4,7 @@
 //! Never here: a wait without end. A sink that hangs in a write is left behind when its time is up.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -13,13 +13,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use fanin::{DiscardReason, Fanin, Handle, RunError};
-use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use super::args::Serve;
-use super::notes::{Notes, say};
-use super::report::{self, Drain, Program};
+use super::notes::Notes;
+use super::report::{Drain, Program, Report};
 use super::sink::{self, Counts, Destination, Outcome, Outlets, Renderer};
 use super::{FAILED, units::Brief};
 
@@ -188,7 +187,7 @@ impl Supervisor {
                 } else {
                     "SIGTERM"
                 };
-                say(format_args!(
+                self.notes.say(format!(
                     "{cause}: draining, {} at most; a second one stops at once",
                     Brief(timeout)
                 ));
@@ -207,7 +206,7 @@ impl Supervisor {
                     self.failed |= self.ending.is_none();
                     if let Ending::Failed(reason) = ending {
                         self.failed = true;
-                        say(format_args!("fanin-reactor-{index}: {reason}"));
+                        self.notes.say(format!("fanin-reactor-{index}: {reason}"));
                     }
                 }
             }
@@ -215,16 +214,19 @@ impl Supervisor {
                 self.sinks -= 1;
                 if let Outcome::Failed(error) = outcome {
                     self.failed = true;
-                    say(format_args!(
+                    self.notes.say(format!(
                         "--sink {} (consumer {index}): {error}",
                         self.destination
                     ));
                     if self.ending.is_none() {
                         // With nobody left to deliver to, nothing is waited for. Not `stop`: the
                         // reactors are to find that the sink is gone, and book what is lost by it.
-                        let within = match self.sinks {
-                            0 => Duration::ZERO,
-                            _ => self.drain_timeout,
+                        let nowhere = self.sinks == 0 || self.outlets.is_broken();
+                        let within = if nowhere {
+                            self.outlets.stop.stop();
+                            Duration::ZERO
+                        } else {
+                            self.drain_timeout
                         };
                         self.end("sink failed", self.drain_timeout);
                         self.handle.drain(within);
@@ -237,13 +239,19 @@ impl Supervisor {
     /// The end is settled: from now on nothing is waited for without limit.
     fn end(&mut self, cause: &'static str, timeout: Duration) {
         let now = Instant::now();
-        let since = self.ending.as_ref().map_or(now, |end| end.since);
-        self.ending = Some(End {
+        let mut end = End {
             cause,
-            since,
+            since: now,
             sinks_until: now + timeout - HEAD_START.min(timeout / 20),
             until: now + timeout + GRACE,
-        });
+        };
+        // Who asks again does not wait longer for it.
+        if let Some(before) = &self.ending {
+            end.since = before.since;
+            end.sinks_until = end.sinks_until.min(before.sinks_until);
+            end.until = end.until.min(before.until);
+        }
+        self.ending = Some(end);
     }
 
     fn program(&self) -> Program {
@@ -261,11 +269,18 @@ impl Supervisor {
         }
     }
 
-    fn write(&self, report: &Value) -> bool {
-        let to = self.report.as_deref();
-        let written = report::write(report, to);
-        if let (Err(error), Some(path)) = (&written, to) {
-            say(format_args!("--report {}: {error}", path.display()));
+    /// The file for reports; without it, or for `-`, they go to stderr.
+    fn file(&self) -> Option<&Path> {
+        self.report
+            .as_deref()
+            .filter(|path| *path != Path::new("-"))
+    }
+
+    fn write(&self, report: &Report, path: &Path) -> bool {
+        let written = report.write(path);
+        if let Err(error) = &written {
+            self.notes
+                .say(format!("--report {}: {error}", path.display()));
         }
         written.is_ok()
     }
@@ -275,15 +290,19 @@ impl Supervisor {
         let (connections, closed) = (self.handle.connections(), self.handle.recently_closed());
         let (connections, closed) = (connections.wait(QUERY), closed.wait(QUERY));
         let snapshot = self.handle.snapshot();
-        let mut report = report::totals(&snapshot, &self.program());
-        report::live(&mut report, &snapshot, &connections, &closed);
-        self.write(&report);
+        let report = Report::live(&snapshot, &self.program(), connections, closed);
+        match self.file() {
+            Some(path) => {
+                self.write(&report, path);
+            }
+            None => self.notes.report(report),
+        }
     }
 
     fn finish(mut self) -> i32 {
         let snapshot = self.handle.snapshot();
         if self.sinks > 0 || self.reactors > 0 {
-            say(format_args!(
+            self.notes.say(format!(
                 "{} sinks and {} reactors did not end in time and are left behind",
                 self.sinks, self.reactors
             ));
@@ -299,18 +318,26 @@ impl Supervisor {
                 0 => String::new(),
                 unread => format!("; {unread} more were left unread in the kernel"),
             };
-            say(format_args!("{lost} bytes were not delivered{unread}"));
+            self.notes
+                .say(format!("{lost} bytes were not delivered{unread}"));
         }
         if snapshot.ended && !snapshot.balanced() {
             self.failed = true;
-            say("the books do not balance: a bug of fanin's");
+            self.notes.say("the books do not balance: a bug of fanin's");
         }
         self.failed |= self.sinks > 0 || self.reactors > 0;
-        self.notes.end(GRACE);
-        if self.report.is_some() {
-            let report = report::totals(&snapshot, &self.program());
-            self.failed |= !self.write(&report);
+        let mut report = self
+            .report
+            .is_some()
+            .then(|| Report::last(&snapshot, &self.program()));
+        if let Some(path) = self.file()
+            && let Some(report) = report.take()
+        {
+            self.failed |= !self.write(&report, path);
         }
+        // Lines may be lost where nobody reads them; a report that was asked for may not.
+        let is_asked = report.is_some();
+        self.failed |= self.notes.end(report, GRACE).is_err() && is_asked;
         if self.failed { FAILED } else { 0 }
     }
 }

@@ -53,6 +53,9 @@ pub(crate) fn deadline(text: &str) -> Result<Deadline, String> {
         return Ok(Deadline(None));
     }
     match duration(text) {
+        Ok(Duration::ZERO) => {
+            Err("no connection would live for so long; to have no such limit, say `off`".to_owned())
+        }
         Ok(time) => Ok(Deadline(Some(time))),
         Err(reason) => Err(format!("{reason}, or `off`")),
     }
@@ -137,5 +140,6 @@ mod tests {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(deadline("never").unwrap_err().contains("off"));
+        assert!(deadline("0s").unwrap_err().contains("off"));
     }
 }

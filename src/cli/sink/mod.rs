@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fanin::{Batch, Consumer, Ended, Mark, Messages, Record};
 
 pub(crate) use self::file::Shared;
-pub(crate) use self::render::Renderer;
 use self::render::{Boundary, Place, Rendered};
+pub(crate) use self::render::{Renderer, most_memory};
 pub(crate) use self::write::{Cause, Stop};
 use super::notes::Notes;
 
@@ -41,15 +41,33 @@ pub(crate) struct Failure {
     pub(crate) cause: Cause,
 }
 
-impl Failure {
-    fn at(rendered: &Rendered<'_, Messages<'_>>, boundary: &Boundary, cause: Cause) -> Self {
-        let delivered = boundary.place.as_ref().map(|place| match place {
+/// How much of a batch was written, which is done in parts.
+#[derive(Debug, Default)]
+struct Progress {
+    messages: u64,
+    mark: Option<Mark>,
+}
+
+impl Progress {
+    fn add(&mut self, rendered: &Rendered<'_, Messages<'_>>) {
+        self.messages += rendered.messages();
+        self.mark = rendered.last().map(Messages::mark).or(self.mark);
+    }
+
+    /// Of the part after it, so much was.
+    fn failure(
+        self,
+        rendered: &Rendered<'_, Messages<'_>>,
+        boundary: &Boundary,
+        cause: Cause,
+    ) -> Failure {
+        let mark = boundary.place.as_ref().map(|place| match place {
             Place::All(span) => rendered.text(*span).mark(),
             Place::Within(span, bytes) => rendered.text(*span).mark_within(*bytes),
         });
-        Self {
-            delivered,
-            messages: boundary.messages,
+        Failure {
+            delivered: mark.or(self.mark),
+            messages: self.messages + boundary.messages,
             cause,
         }
     }
@@ -141,6 +159,13 @@ impl Outlets {
         })
     }
 
+    /// Can no consumer deliver any more?
+    pub(crate) fn is_broken(&self) -> bool {
+        self.shared
+            .as_ref()
+            .is_some_and(|shared| shared.is_broken())
+    }
+
     /// SIGHUP: a file is opened again before the next batch.
     pub(crate) fn reopen(&self) {
         if let Some(shared) = &self.shared {
@@ -163,7 +188,10 @@ impl Outlets {
                 Arc::clone(counts),
                 notes.clone(),
             )),
-            (_, Some(shared)) => Box::new(file::File::new(Arc::clone(shared), renderer, stop)),
+            (_, Some(shared)) => {
+                let (shared, notes) = (Arc::clone(shared), notes.clone());
+                Box::new(file::File::new(shared, renderer, stop, notes))
+            }
             (_, None) => Box::new(null::Null),
         }
     }

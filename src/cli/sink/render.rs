@@ -1,7 +1,8 @@
 //! A batch as the bytes that a sink writes, and back: how many of these bytes are which messages.
 //!
 //! In: records of messages. Out: slices for one `writev`, and the last message wholly in so many bytes.
-//! Never here: a write. A byte is copied only where it must change, or where a copy costs less than a slice.
+//! Never here: a write, or more of a batch at once than a write takes: the memory for it is a term of
+//! promise 1. A byte is copied only where it must change, or where a copy costs less than a slice.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -12,6 +13,20 @@ use crate::cli::args::Output;
 
 /// Below this a copy is cheaper than one more slice for the kernel to walk.
 const COPY_BELOW: usize = 256;
+/// Records rendered at once: about as many slices as the kernel takes.
+const MOST_RECORDS: usize = 1024;
+/// Bytes that are copied at once; the record that reaches it is the last.
+const COPY_UP_TO: usize = 256 << 10;
+
+/// The most memory that rendering takes, where a record has at most so many bytes.
+pub(crate) const fn most_memory(record: usize) -> usize {
+    // Escaped, all of them may double; a `Vec` that grows doubles as well.
+    let changed = 2 * (COPY_UP_TO + 2 * record);
+    let each = size_of::<Span<Messages<'static>>>()
+        + 3 * size_of::<Piece<'static>>()
+        + 3 * size_of::<IoSlice<'static>>();
+    changed + 2 * MOST_RECORDS * each
+}
 
 /// What the rendering needs to know of a record's messages.
 pub(crate) trait Text<'b> {
@@ -115,9 +130,10 @@ impl Renderer {
         }
     }
 
+    /// The next records, as many as are written at once.
     pub(crate) fn render<'r, 'b: 'r, T: Text<'b>>(
         &'r mut self,
-        texts: impl Iterator<Item = T>,
+        texts: &mut impl Iterator<Item = T>,
     ) -> Rendered<'r, T> {
         let escaped = self.output == Output::Line && !self.verbatim;
         let changed = &mut self.changed;
@@ -125,7 +141,8 @@ impl Renderer {
         let mut pieces: Vec<Piece<'r>> = Vec::new();
         let mut spans = Vec::new();
         let mut end = 0;
-        for text in texts {
+        while spans.len() < MOST_RECORDS && changed.len() < COPY_UP_TO {
+            let Some(text) = texts.next() else { break };
             let from = changed.len();
             let mut borrowed = 0;
             let raw = text.raw();
@@ -178,6 +195,12 @@ fn push_changed(pieces: &mut Vec<Piece<'_>>, range: Range<usize>) {
 }
 
 impl<'b, T: Text<'b>> Rendered<'_, T> {
+    /// Nothing was left of the batch.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    #[cfg(test)]
     pub(crate) fn len(&self) -> u64 {
         self.spans.last().map_or(0, |span| span.end)
     }
@@ -188,6 +211,10 @@ impl<'b, T: Text<'b>> Rendered<'_, T> {
 
     pub(crate) fn text(&self, span: usize) -> &T {
         &self.spans[span].text
+    }
+
+    pub(crate) fn last(&self) -> Option<&T> {
+        self.spans.last().map(|span| &span.text)
     }
 
     /// All bytes but the first `skip`.

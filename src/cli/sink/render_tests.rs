@@ -67,7 +67,7 @@ fn written<'b, T: Text<'b>>(rendered: &Rendered<'_, T>, skip: u64) -> Vec<u8> {
 
 fn rendering(output: Output, verbatim: bool, texts: Vec<Fake>) -> Vec<u8> {
     let mut renderer = Renderer::new(output, verbatim);
-    let rendered = renderer.render(texts.into_iter());
+    let rendered = renderer.render(&mut texts.into_iter());
     let bytes = written(&rendered, 0);
     assert_eq!(bytes.len() as u64, rendered.len());
     bytes
@@ -133,7 +133,7 @@ fn every_partial_write_ends_at_the_last_whole_message() {
             Output::Line => vec![5, 6, 9, 13, 16, 17, 20],
             Output::Raw => vec![4, 5, 7, 10, 13, 15, 19],
         };
-        let rendered = renderer.render(texts.into_iter());
+        let rendered = renderer.render(&mut texts.into_iter());
         assert_eq!(rendered.len(), ends[6]);
         assert_eq!(rendered.messages(), 7);
         ends.insert(0, 0);
@@ -156,5 +156,28 @@ fn every_partial_write_ends_at_the_last_whole_message() {
             let rest = written(&rendered, boundary.end);
             assert_eq!(rest.len() as u64, rendered.len() - boundary.end);
         }
+    }
+}
+
+/// A batch is as long as the ring allows; what is copied of it at once is not.
+#[test]
+fn a_long_batch_is_rendered_in_parts_and_nothing_is_left_out() {
+    let lf: &'static [u8] = Box::leak([vec![b'\n'; 60_000], vec![0]].concat().into_boxed_slice());
+    for (text, many) in [(b"a\0".as_slice(), 5000), (lf, 50)] {
+        let mut texts = (0..many).map(|_| framed(Framing::Nul, text));
+        let mut renderer = Renderer::new(Output::Line, false);
+        let (mut messages, mut parts) = (0, 0);
+        loop {
+            let rendered = renderer.render(&mut texts);
+            if rendered.is_empty() {
+                break;
+            }
+            parts += 1;
+            messages += rendered.messages();
+            assert!(rendered.spans.len() <= MOST_RECORDS);
+            assert!(renderer.changed.capacity() <= most_memory(text.len()));
+        }
+        assert_eq!(messages, many);
+        assert!(parts > 1);
     }
 }

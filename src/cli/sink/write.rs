@@ -48,13 +48,18 @@ impl Stop {
         self.stopped.load(Ordering::Acquire)
     }
 
-    /// Until `fd` takes bytes (or has failed, which the next write will tell).
-    pub(crate) fn wait_writable(&self, fd: BorrowedFd<'_>) -> io::Result<Woken> {
+    /// Until `fd` is ready for that (or has failed, which the next call will tell).
+    pub(crate) fn wait_for(
+        &self,
+        fd: BorrowedFd<'_>,
+        what: PollFlags,
+        time: Option<Duration>,
+    ) -> io::Result<Woken> {
         let mut fds = [
             PollFd::new(&self.wake, PollFlags::IN),
-            PollFd::from_borrowed_fd(fd, PollFlags::OUT),
+            PollFd::from_borrowed_fd(fd, what),
         ];
-        self.wait(&mut fds, None)
+        self.wait(&mut fds, time)
     }
 
     pub(crate) fn sleep(&self, time: Duration) -> io::Result<Woken> {
@@ -91,7 +96,7 @@ impl<T: AsFd> Outlet for T {
         Ok(rustix::io::writev(&*self, slices)?)
     }
     fn wait_writable(&mut self, stop: &Stop) -> io::Result<Woken> {
-        stop.wait_writable(self.as_fd())
+        stop.wait_for(self.as_fd(), PollFlags::OUT, None)
     }
 }
 
