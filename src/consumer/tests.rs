@@ -1,5 +1,7 @@
 //! Consumers over real rings, on one thread.
 
+mod model;
+
 use std::sync::Arc;
 use std::time::Duration;
 
