@@ -247,7 +247,9 @@ impl Consumer {
             lag.bytes += seen
                 .published()
                 .saturating_sub(seen.delivered() + seen.abandoned());
-            let first = Walk::new(desk.ring.readable())
+            let first = desk
+                .ring
+                .walk()
                 .find(|(_, header, _)| header.kind != Kind::Padding)
                 .map(|(_, header, _)| match header.kind {
                     Kind::Time => header.id,

@@ -268,3 +268,23 @@ fn waiting_has_an_end_and_a_task_is_woken() {
             .is_ready()
     );
 }
+
+#[test]
+fn what_waits_behind_the_wrap_is_as_old_as_it_is() {
+    let (mut producers, mut consumer) = consumer(1, 4096);
+    let producer = &mut producers[0];
+    opened(producer, 1);
+    data(producer, 1, 0, &[b'\n'; 3000]);
+    consumer.wait().unwrap().release();
+    // Too long for what is left before the wrap: padding, and then a time and a line.
+    let mut claim = producer.claim(1040, 1040).unwrap();
+    let at = record::write_time(claim.bytes(), 1_000_000_000);
+    let header = Header::data(id(1).as_u64(), 0, 1000);
+    record::write_header(&mut claim.bytes()[at..], header);
+    claim.bytes()[at + record::HEADER..][..1000].fill(b'\n');
+    claim.commit(1040, 1000);
+    assert!(producer.position() > 4096, "it is behind the wrap");
+    let lag = consumer.lag();
+    assert_eq!(lag.bytes, 1000);
+    assert!(lag.oldest.is_some());
+}

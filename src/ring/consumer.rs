@@ -10,7 +10,7 @@ use ringbuf::traits::Consumer as _;
 #[cfg(test)]
 use ringbuf::traits::Observer as _;
 
-use super::record::{Kind, Walk};
+use super::record::{Header, Kind, Walk};
 use super::sync::{Arc, Ordering, fence};
 use super::{End, Estate, RingObserver, Shared, add};
 
@@ -56,6 +56,12 @@ impl RingConsumer {
     /// Whole records from the first unreleased one to the wrap, or to the last one published.
     pub(crate) fn readable(&self) -> &[u8] {
         self.cons().as_slices().0
+    }
+
+    /// All records that are there, also those behind the wrap.
+    pub(crate) fn walk(&self) -> impl Iterator<Item = (usize, Header, &[u8])> {
+        let (run, behind) = self.cons().as_slices();
+        Walk::new(run).chain(Walk::new(behind))
     }
 
     #[cfg(test)]
