@@ -247,21 +247,23 @@ impl Config {
     }
 }
 
-/// The largest message whose claim fits, by halving.
+/// The largest message whose claim fits, by halving; 0: none does.
 fn largest_message(ring: usize, low: usize) -> usize {
-    let fits =
-        |max: usize| max > 0 && claim_len(max + MARKS, READ_SIZES[0], max) <= (ring - low) / 2;
-    let (mut legal, mut illegal) = (0, ring);
+    let fits = |max: usize| claim_len(max + MARKS, READ_SIZES[0], max) <= (ring - low) / 2;
+    // Tiny messages have large claims too (many may be cut in one read): those are tried one by one.
+    let (mut legal, mut illegal) = (READ_SIZES[0], ring);
+    if !fits(legal) {
+        return (1..legal).rev().find(|max| fits(*max)).unwrap_or(0);
+    }
     while illegal - legal > 1 {
         let middle = legal + (illegal - legal) / 2;
-        // Tiny messages have large claims too (many may be cut in one read): look from above.
-        if fits(middle) || middle < READ_SIZES[0] {
+        if fits(middle) {
             legal = middle
         } else {
             illegal = middle
         }
     }
-    if fits(legal) { legal } else { 0 }
+    legal
 }
 
 impl Checked {
@@ -392,6 +394,17 @@ mod tests {
         };
         assert!(with(legal).is_ok());
         assert!(with(legal + 1).is_err());
+    }
+
+    #[test]
+    fn the_largest_message_of_a_ring_is_the_largest_that_is_legal() {
+        for shift in 10..24 {
+            let ring = 1 << shift;
+            let legal = largest_message(ring, ring / 2);
+            let fits = |max| claim_len(max + MARKS, READ_SIZES[0], max) <= ring / 4;
+            assert!(legal == 0 || fits(legal), "{ring}");
+            assert!((legal + 1..legal + 10_000).all(|max| !fits(max)), "{ring}");
+        }
     }
 
     #[test]
