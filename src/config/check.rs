@@ -314,6 +314,12 @@ impl Checked {
                     &format!("{} peers of {PEER_ENTRY} B, twice", slots * c.consumers),
                     2 * slots * c.consumers * PEER_ENTRY,
                 ),
+                // Connections that come and go within a batch, each of at least 128 bytes of records, were
+                // measured to take as much as the batch, and half more while the tables grow.
+                term(
+                    &format!("{} of a batch's connections", several(rings, "table")),
+                    rings * (self.ring_bytes / 8) / 2 * 3,
+                ),
                 term("staging", budgets.saturating_add(beyond)),
                 term(
                     &format!("{} smallest parts of {SMALLEST_PART} B", c.max_connections),
