@@ -464,3 +464,33 @@ fn a_message_that_is_too_large_has_the_message_timeout_from_its_own_beginning() 
     drop(sender);
     world.drain();
 }
+
+#[test]
+fn who_has_finished_and_is_not_read_to_its_end_has_no_last_message() {
+    let mut world = World::new(small_ring());
+    world.keeps_up = false;
+    let mut sender = world.connect();
+    sender.write_all(b"half").unwrap();
+    world.until("staged", |w| w.handle.snapshot().bytes.staged == 4);
+    let mut other = world.connect();
+    fill(&mut other, &mut world);
+    // Its line is whole in the kernel, and so is its end; but there is no room to read it.
+    sender.write_all(b" a line\n").unwrap();
+    sender.shutdown(Shutdown::Write).unwrap();
+    world.until("noticed", |w| {
+        w.connections().iter().any(|row| row.fin_at.is_some())
+    });
+    world.handle.drain(Duration::from_secs(2));
+    world.until("the time to read is up", |w| {
+        w.handle.snapshot().connections.open == 0
+    });
+    world.keeps_up = true;
+    world.until("drained", |w| w.reactor.is_none() && w.ended);
+    assert!(world.audit.from(sender.local_addr().unwrap()).is_empty());
+    assert!(
+        world
+            .audit
+            .gaps()
+            .contains(&(DiscardReason::CutAtEnd, 4, 1))
+    );
+}

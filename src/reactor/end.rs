@@ -191,9 +191,12 @@ impl<N: Net> Reactor<N> {
             settled => settled,
         };
         let cut = match frame::at_end(framing, slot.conn.partial(), staged) {
-            // Only its peer can say that a message without its delimiter is whole. One that was still
-            // sending when its time was up is cut, and half a message looks like a whole one.
-            AtEnd::Deliver if !slot.conn.has_finished() => AtEnd::Discard(DiscardReason::CutAtEnd),
+            // Only its peer can say that a message without its delimiter is whole, and only of what was
+            // read to its end. One that was still sending when its time was up, or whose rest the kernel
+            // held, is cut, and half a message looks like a whole one.
+            AtEnd::Deliver if !slot.conn.has_finished() || slot.unread() > 0 => {
+                AtEnd::Discard(DiscardReason::CutAtEnd)
+            }
             AtEnd::Deliver if reason.farewell() != Farewell::Deliver => {
                 AtEnd::Discard(DiscardReason::CutAtEnd)
             }
@@ -258,7 +261,7 @@ impl<N: Net> Reactor<N> {
             at: self.now.wall,
             age: TICK * self.tick.wrapping_sub(slot.conn.opened()),
             books: slot.conn.books(),
-            unread: slot.more.as_ref().map_or(0, |more| more.unread),
+            unread: slot.unread(),
             paused: slot.pauses(),
         });
         self.dead.push(key);

@@ -116,6 +116,11 @@ impl<S> Slot<S> {
         pauses.time += time;
     }
 
+    /// Bytes that the kernel held when it was closed.
+    pub(crate) fn unread(&self) -> u64 {
+        self.more.as_ref().map_or(0, |more| more.unread)
+    }
+
     pub(crate) fn wheel_tick(&self) -> Option<Tick> {
         self.wheel.tick()
     }
