@@ -286,7 +286,8 @@ impl World {
                 actors.push(Actor::Sender(at));
             }
         }
-        if !self.calm.get() && !actors.is_empty() {
+        // Seldom: most of the time an operator looks on.
+        if !self.calm.get() && !actors.is_empty() && self.random.borrow_mut().permille(50) {
             actors.push(Actor::Operator);
         }
         actors

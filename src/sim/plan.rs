@@ -20,6 +20,8 @@ pub(super) enum Ending {
     InMessage,
     /// RST.
     Reset,
+    /// Bytes that follow no framing, then FIN.
+    Garbage,
     /// Nothing more, for ever.
     Vanish,
 }
@@ -179,10 +181,13 @@ fn script(random: &mut Random, config: &Config, faults: &Faults, number: usize) 
         (Fault::HalfClose, Ending::HalfClose),
         (Fault::FinInMessage, Ending::InMessage),
         (Fault::Reset, Ending::Reset),
+        (Fault::Garbage, Ending::Garbage),
         (Fault::Vanish, Ending::Vanish),
     ]
     .into_iter()
     .filter(|(fault, _)| faults.may(*fault))
+    // Whatever comes is a line, or a count, of u16 and u32.
+    .filter(|(fault, _)| *fault != Fault::Garbage || garbage(&wire).is_some())
     // Without a clock that finds it, a peer that vanished keeps its place for ever.
     .filter(|(fault, _)| *fault != Fault::Vanish || config.deadlines.idle.is_some())
     .map(|(_, ending)| ending)
@@ -200,6 +205,7 @@ fn script(random: &mut Random, config: &Config, faults: &Faults, number: usize) 
                 framed.len() - 1 - random.below(max.min(40) - 1).min(framed.len() - marks - 2);
             bytes.extend(&framed[..keep]);
         }
+        Ending::Garbage => bytes.extend(garbage(&wire).unwrap_or_default()),
         Ending::Reset if random.permille(500) && !bytes.is_empty() => {
             let keep = random.below(bytes.len());
             bytes.truncate(keep);
@@ -225,6 +231,15 @@ fn script(random: &mut Random, config: &Config, faults: &Faults, number: usize) 
         ending,
         piece: piece.max(least),
         pause,
+    }
+}
+
+/// What no message begins with, if there is such a thing, and something that looks like one behind it.
+fn garbage(framing: &Framing) -> Option<Vec<u8>> {
+    match framing {
+        Framing::Octet => Some(b"007 <never".to_vec()),
+        Framing::Varint => Some(b"\xff\xff\xff\xff\xff\x05<nev".to_vec()),
+        _ => None,
     }
 }
 

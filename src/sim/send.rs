@@ -138,6 +138,13 @@ impl Sender {
                 peer.finish();
                 self.state = State::Over;
             }
+            Ending::Garbage => {
+                if all {
+                    network.note(Fault::Garbage);
+                }
+                peer.finish();
+                self.state = State::Over;
+            }
             Ending::InMessage => {
                 if all {
                     network.note(Fault::FinInMessage);

@@ -57,6 +57,8 @@ faults! {
     Reset,
     /// A peer finishes in the middle of a message.
     FinInMessage,
+    /// A peer sends what follows no framing.
+    Garbage,
     /// A peer says nothing more, for ever.
     Vanish,
     /// A consumer takes nothing for a while.
