@@ -163,7 +163,11 @@ impl Serve {
         config.deadlines.message = self.message_timeout.0;
         config.deadlines.stall = self.stall_timeout.0;
         config.deadlines.age = self.max_age.0;
-        config.drain_timeout = self.drain_timeout;
+        // What a sink that is gone sets off. With stdout or the file, all of them are.
+        config.drain_timeout = match self.sink {
+            Destination::Stdout | Destination::File(_) => Duration::ZERO,
+            Destination::Null | Destination::Tcp(_) => self.drain_timeout,
+        };
         config
     }
 
@@ -224,7 +228,7 @@ mod tests {
         assert_eq!(ours.staging_bytes, theirs.staging_bytes);
         assert_eq!(ours.receive_buffer, theirs.receive_buffer);
         assert_eq!(ours.backlog, theirs.backlog);
-        assert_eq!(ours.drain_timeout, theirs.drain_timeout);
+        assert_eq!(serve.drain_timeout, theirs.drain_timeout);
         assert_eq!(ours.listeners.len(), 1);
         assert!(serve.is_verbatim());
         assert_eq!(serve.output, Output::Line);
