@@ -13,6 +13,8 @@ use crate::status::{Bytes, MemoryBound};
 
 /// The smallest ring that is chosen when none is given.
 const RING_BYTES: usize = 4 << 20;
+/// Bytes of a ring at most: more than a machine has, and a sum of them is a number.
+const MOST_RING: usize = 1 << 40;
 /// Consumers and reactors at most: a bit each in a word.
 const MOST_THREADS: usize = 64;
 /// Bytes of a consumer's table of peers, for a connection.
@@ -209,6 +211,11 @@ impl Config {
         let claim = claim_len(max + MARKS, READ_SIZES[0], max);
         let smallest = (4 * claim).next_power_of_two();
         let ring = self.ring_bytes.unwrap_or(smallest.max(RING_BYTES));
+        if ring > MOST_RING {
+            let reason = format!("{} at most", Bytes(MOST_RING as u64));
+            refuse("ring_bytes", ring.to_string(), reason);
+            return (RING_BYTES, 0, 0);
+        }
         if !ring.is_power_of_two() {
             let lower = ring.checked_ilog2().map_or(0, |log| 1 << log);
             refuse(
@@ -245,6 +252,10 @@ impl Config {
         }
         (ring, low, high)
     }
+}
+
+fn several(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// The largest message whose claim fits, by halving; 0: none does.
@@ -288,7 +299,6 @@ impl Checked {
         let term = |name: &str, bytes: usize| (name.to_owned(), bytes as u64);
         let rings = c.reactors * c.consumers;
         let slots = c.reactors * c.max_connections;
-        let several = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         // The oldest holder of each ring may go one message beyond the budget.
         let budgets = self.staging_bytes().saturating_mul(c.reactors);
         let beyond = rings * (c.max_message + MARKS).max(SMALLEST_PART);
@@ -331,18 +341,33 @@ impl Checked {
                 ),
                 term("the program", 8 << 20),
             ],
-            kernel: vec![term(
-                &format!(
-                    "{} connections + {} of backlog {}, each 2 receive buffers of {}",
-                    c.max_connections,
-                    several(c.listeners.len() * c.reactors, "listener"),
-                    c.backlog,
-                    Bytes(c.receive_buffer as u64)
-                ),
-                (c.max_connections + c.listeners.len() * c.reactors * c.backlog as usize)
-                    .saturating_mul(2 * c.receive_buffer),
-            )],
+            kernel: self.kernel_memory(),
         }
+    }
+
+    /// Receive buffers. What a peer sends over a Unix socket is charged to that peer.
+    fn kernel_memory(&self) -> Vec<(String, u64)> {
+        let c = &self.config;
+        let is_unix = |listen: &&Listen| matches!(listen.address, ListenAddr::Unix(_));
+        let unix = c.listeners.iter().filter(is_unix).count();
+        let sockets = (c.listeners.len() - unix) * c.reactors;
+        let mut terms = Vec::new();
+        if sockets > 0 {
+            let name = format!(
+                "{} connections + {} of backlog {}, each 2 receive buffers of {}",
+                c.max_connections,
+                several(sockets, "listener"),
+                c.backlog,
+                Bytes(c.receive_buffer as u64)
+            );
+            let buffers = c.max_connections + sockets * c.backlog as usize;
+            let bytes = buffers.saturating_mul(2 * c.receive_buffer);
+            terms.push((name, bytes as u64));
+        }
+        if unix > 0 {
+            terms.push(("Unix sockets: charged to their senders".into(), 0));
+        }
+        terms
     }
 
     pub(super) fn oversize(&self, framing: &Framing) -> OversizePolicy {
@@ -462,6 +487,14 @@ mod tests {
             most <= *staging,
             "{most} bytes possible, {staging} promised"
         );
+    }
+
+    #[test]
+    fn what_comes_over_a_unix_socket_is_not_ours_to_hold() {
+        let config = Config::listen("unix:///tmp/fanin").unwrap();
+        let memory = config.validate().unwrap().memory();
+        assert_eq!(memory.kernel_bytes(), 0);
+        assert!(memory.to_string().contains("charged to their senders"));
     }
 
     #[test]

@@ -229,6 +229,15 @@ impl SocketOptions {
     fn apply(&self, socket: &Socket, unix: bool) -> io::Result<()> {
         // Before listen: the window that a connection announces is settled by its handshake.
         socket.set_recv_buffer_size(self.receive_buffer)?;
+        // Linux doubles what it grants, and cuts silently what is more than net.core.rmem_max.
+        let granted = socket.recv_buffer_size()? / 2;
+        if granted < self.receive_buffer {
+            let reason = format!(
+                "a receive buffer of {} bytes is cut to {granted} by net.core.rmem_max",
+                self.receive_buffer
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
         if unix {
             return Ok(());
         }
@@ -263,11 +272,11 @@ pub(crate) fn bind_tcp(
         )?;
         socket.set_cloexec(true)?;
         socket.set_reuse_address(true)?;
-        if reactors > 1 {
-            socket.set_reuse_port(true)?;
-        }
+        // The first binds without it: a port that another program shares out among its own is taken.
+        socket.set_reuse_port(!listeners.is_empty())?;
         options.apply(&socket, false)?;
         socket.bind(&SockAddr::from(bound))?;
+        socket.set_reuse_port(reactors > 1)?;
         bound = socket.local_addr()?.as_socket().unwrap_or(bound);
         options.listen(&socket)?;
         listeners.push(MioListener {
@@ -308,7 +317,11 @@ fn remove_abandoned(path: &Path) -> io::Result<()> {
                 _ => Ok(()),
             }
         }
-        _ => Ok(()),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "there is a file that is no socket",
+        )),
+        Err(_) => Ok(()),
     }
 }
 
