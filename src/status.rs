@@ -221,7 +221,7 @@ pub struct ConnectionInfo {
     pub books: Books,
     /// Bytes that the kernel holds for it, unread.
     pub unread: u64,
-    /// How long it has been paused in all, by cause.
+    /// How often and how long it has been paused in all, by cause, the present pause included.
     pub paused: Vec<(PauseCause, Pauses)>,
 }
 

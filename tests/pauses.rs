@@ -24,6 +24,11 @@ fn a_full_ring_holds_its_senders_and_loses_nothing() {
         ("paused", &[PauseCause::Ring][..])
     );
     assert!(world.handle.snapshot().rings[0].blocked_for.is_some());
+    world.until("the present pause is in the list", |w| {
+        w.connections()[0].paused.iter().any(|(cause, pauses)| {
+            *cause == PauseCause::Ring && pauses.time >= Duration::from_millis(20)
+        })
+    });
 
     world.keeps_up = true;
     sender.set_nonblocking(false).unwrap();

@@ -247,6 +247,7 @@ impl<N: Net> Reactor<N> {
         self.discard_part(key, why);
         self.wheel.unset(&mut self.slots, key);
         let id = self.id(key);
+        let paused = self.pauses_so_far(key);
         let slot = &mut self.slots[key];
         slot.place = Place::Dead;
         if self.closed.len() == REMEMBERED {
@@ -262,7 +263,7 @@ impl<N: Net> Reactor<N> {
             age: TICK * self.tick.wrapping_sub(slot.conn.opened()),
             books: slot.conn.books(),
             unread: slot.unread(),
-            paused: slot.pauses(),
+            paused,
         });
         self.dead.push(key);
     }

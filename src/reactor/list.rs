@@ -162,7 +162,7 @@ impl<N: Net> Reactor<N> {
                 (None, Some(more)) => more.unread,
                 (None, None) => 0,
             },
-            paused: slot.pauses(),
+            paused: self.pauses_so_far(key),
         }
     }
 }

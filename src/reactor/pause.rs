@@ -9,6 +9,7 @@ use super::slots::Place;
 use super::{Reactor, tick_of, tick_time};
 use crate::close::{CloseReason, PauseCause, Reason};
 use crate::net::Net;
+use crate::status::Pauses;
 
 /// Who holds staging for a message that comes more slowly than this gives it up when it is scarce.
 const SLOW_BYTES_PER_SEC: u64 = 1024;
@@ -68,6 +69,28 @@ impl<N: Net> Reactor<N> {
         slot.conn.handle_held(tick_of(waited));
         slot.add_pause(PauseCause::Ring, waited);
         self.counters.add_pause(PauseCause::Ring, waited);
+    }
+
+    /// What it has been paused for, the present pauses included.
+    pub(super) fn pauses_so_far(&self, key: u32) -> Vec<(PauseCause, Pauses)> {
+        let slot = &self.slots[key];
+        let waited = self.waited(key);
+        let present = |cause| match (cause, &slot.more) {
+            (PauseCause::Ring, _) => waited,
+            (cause, Some(more)) if slot.conn.is_paused_by(cause) => {
+                tick_time(self.tick.wrapping_sub(more.paused_at[cause.index()]))
+            }
+            _ => Duration::ZERO,
+        };
+        let so_far = |cause: &PauseCause| {
+            let mut pauses = slot.pauses(*cause);
+            let time = present(*cause);
+            pauses.count += u64::from(!time.is_zero());
+            pauses.time += time;
+            (*cause, pauses)
+        };
+        let all = PauseCause::ALL.iter().map(so_far);
+        all.filter(|(_, pauses)| pauses.count > 0).collect()
     }
 
     /// Books the pause by a cause that is about to end.

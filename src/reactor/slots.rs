@@ -125,14 +125,10 @@ impl<S> Slot<S> {
         self.wheel.tick()
     }
 
-    pub(crate) fn pauses(&self) -> Vec<(PauseCause, Pauses)> {
-        let Some(more) = &self.more else {
-            return Vec::new();
-        };
-        let all = PauseCause::ALL
-            .iter()
-            .map(|cause| (*cause, more.pauses[cause.index()]));
-        all.filter(|(_, pauses)| pauses.count > 0).collect()
+    /// Pauses that have ended.
+    pub(crate) fn pauses(&self, cause: PauseCause) -> Pauses {
+        let more = self.more.as_ref();
+        more.map_or_else(Pauses::default, |more| more.pauses[cause.index()])
     }
 }
 
