@@ -118,6 +118,8 @@ mod ring;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod status;
+#[cfg(test)]
+mod table;
 
 pub use crate::books::{Books, Tally};
 pub use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseReason};

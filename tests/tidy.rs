@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The arrows: a room, and those it may name. `frame`, `ring`, `policy` and `conn` know no reactor; only
 /// the reactor and the settings know them all; the program knows the public face alone.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("books", &["close"]),
     ("close", &[]),
     (
@@ -15,7 +15,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "conn", "consumer", "frame", "net", "peer", "policy", "reactor", "ring", "status",
         ],
     ),
-    ("conn", &["books", "close", "frame"]),
+    ("conn", &["books", "close", "frame", "table"]),
     ("consumer", &["books", "close", "frame", "peer", "ring"]),
     ("frame", &["close"]),
     ("net", &["peer", "ring", "status"]),
@@ -24,7 +24,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     (
         "reactor",
         &[
-            "books", "close", "conn", "frame", "net", "peer", "policy", "ring", "status",
+            "books", "close", "conn", "frame", "net", "peer", "policy", "ring", "status", "table",
         ],
     ),
     ("ring", &["books", "close", "peer"]),
@@ -36,6 +36,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
         ],
     ),
     ("status", &["books", "close", "peer"]),
+    ("table", &[]),
     ("cli", &["cli"]),
 ];
 

@@ -31,7 +31,11 @@
 //! A full ring is a state of the ring, and pauses thousands at once in O(1): so this cause alone is not
 //! in the machine, which only hears how long it waited. The stall clock is the ring's too: its FIFO is
 //! in the order of waiting.
+//!
+//! Every event in every state: `table.txt`.
 
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;
 

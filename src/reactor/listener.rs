@@ -12,7 +12,7 @@
 //!
 //! In: edges, errors, free slots, time. Out: yes or no, and when to ask again. Edge-triggered, a
 //! listener gets no second edge for who waits already: so Full and Limited go back to Ready, never to
-//! Idle.
+//! Idle. Every event in every state: `listener.txt`.
 
 use std::time::Duration;
 
@@ -127,6 +127,10 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "listener_table.rs"]
+mod table;
 
 #[cfg(test)]
 mod tests {
