@@ -46,6 +46,8 @@ use crate::frame::Partial;
 /// 8 ms.
 pub(crate) type Tick = u32;
 const TICKS_PER_SEC: u64 = 125;
+/// What a connection that is due for eviction is given when the kernel holds bytes of it: a second.
+const LOOK: Tick = 125;
 
 /// The clocks' settings, in ticks.
 #[derive(Clone, Copy, Debug)]
@@ -103,8 +105,8 @@ pub(crate) struct Conn {
     last_read: Tick,
     message_since: Tick,
     causes: u8,
-    /// This eviction was put off once, because the kernel held bytes.
-    looked: Option<CloseReason>,
+    /// When evictions that were due were put off, because the kernel held bytes.
+    looked: Option<Tick>,
 }
 
 fn bit(cause: PauseCause) -> u8 {
@@ -139,14 +141,11 @@ impl Conn {
     pub(crate) fn handle_read(&mut self, n: usize, now: Tick) {
         self.received += n as u64;
         self.last_read = now;
-        // Bytes alone do not save a message that does not end.
-        self.looked = self.looked.filter(|reason| *reason != CloseReason::Idle);
     }
 
     /// What is unfinished now, if anything is, began with what was just read.
     pub(crate) fn handle_message(&mut self, now: Tick) {
         self.message_since = now;
-        self.looked = None;
     }
 
     /// What was read has been cut: so much was published and discarded, so much is staged now.
@@ -189,16 +188,18 @@ impl Conn {
     pub(crate) fn handle_held(&mut self, ticks: Tick) {
         self.last_read = self.last_read.wrapping_add(ticks);
         self.message_since = self.message_since.wrapping_add(ticks);
+        self.looked = self.looked.map(|at| at.wrapping_add(ticks));
     }
 
+    /// Its peer finished. What is told of a connection that is closed is told too late to mean anything.
     pub(crate) fn handle_fin(&mut self, now: Tick) {
-        if self.peer_end == PeerEnd::Sending {
+        if self.peer_end == PeerEnd::Sending && !self.is_closed() {
             self.peer_end = PeerEnd::Fin { at: now };
         }
     }
 
     pub(crate) fn handle_reset(&mut self, now: Tick) {
-        if !matches!(self.peer_end, PeerEnd::Reset { .. }) {
+        if !matches!(self.peer_end, PeerEnd::Reset { .. }) && !self.is_closed() {
             self.peer_end = PeerEnd::Reset { at: now };
         }
     }
@@ -237,9 +238,9 @@ impl Conn {
         self.state = State::Closed { reason };
     }
 
-    /// It was due for eviction, and the kernel held bytes for it: it may be read once more.
-    pub(crate) fn handle_look(&mut self, reason: CloseReason) {
-        self.looked = Some(reason);
+    /// It was due for eviction, and the kernel held bytes for it: it has a second to be read once more.
+    pub(crate) fn handle_look(&mut self, now: Tick) {
+        self.looked = Some(now);
     }
 
     /// Which deadline has come? `frozen` is for how long it has been waiting for its ring.
@@ -260,32 +261,33 @@ impl Conn {
         {
             return Expired::Close(CloseReason::Age);
         }
-        let evict = |reason| {
-            if self.looked == Some(reason) {
-                Expired::Close(reason)
-            } else {
-                Expired::Look(reason)
-            }
-        };
         match self.evicted_at(clocks) {
-            Some((at, reason)) if has_come(now, at.wrapping_add(frozen)) => evict(reason),
+            Some((at, evicted)) if has_come(now, at.wrapping_add(frozen)) => evicted,
             _ => Expired::Nothing,
         }
     }
 
-    /// The earlier of idle and message, if they run.
-    fn evicted_at(&self, clocks: &Clocks) -> Option<(Tick, CloseReason)> {
+    /// The earlier of idle and message, if they run. One that was due when we looked is not looked for
+    /// again: bytes alone do not save a message that does not end.
+    fn evicted_at(&self, clocks: &Clocks) -> Option<(Tick, Expired)> {
         if self.causes & bit(PauseCause::Operator) != 0 {
             return None;
         }
+        let evicted = |since: Tick, time: Tick, reason| {
+            let due = since.wrapping_add(time);
+            match self.looked.filter(|looked| has_come(*looked, due)) {
+                Some(looked) => (looked.wrapping_add(LOOK), Expired::Close(reason)),
+                None => (due, Expired::Look(reason)),
+            }
+        };
         let idle = clocks
             .idle
-            .map(|t| (self.last_read.wrapping_add(t), CloseReason::Idle));
+            .map(|time| evicted(self.last_read, time, CloseReason::Idle));
         let begun = self.staged > 0 || self.partial.is_skipping();
         let message = clocks
             .message
             .filter(|_| begun)
-            .map(|t| (self.message_since.wrapping_add(t), CloseReason::Message));
+            .map(|time| evicted(self.message_since, time, CloseReason::Message));
         match (idle, message) {
             (Some(a), Some(b)) => Some(if has_come(a.0, b.0) { b } else { a }),
             (a, b) => a.or(b),

@@ -38,11 +38,7 @@ const STAGES: [Stage; 9] = [
     Stage::Closed(CloseReason::Age),
 ];
 
-const LOOKS: [(&str, Option<CloseReason>); 3] = [
-    ("no", None),
-    ("idle", Some(CloseReason::Idle)),
-    ("message", Some(CloseReason::Message)),
-];
+const LOOKS: [(&str, Option<Tick>); 3] = [("no", None), ("@95", Some(95)), ("@145", Some(145))];
 
 /// A name for each state: a new one does not compile, and fails until there is a fixture of it.
 fn name(state: State) -> &'static str {
@@ -106,20 +102,14 @@ fn begun_text(conn: &Conn) -> String {
     format!("begun {}", known.map_or("?", |(name, ..)| name))
 }
 
-fn looked_text(conn: &Conn) -> String {
-    format!(
-        "looked {}",
-        conn.looked.map_or("no", |reason| reason.label())
-    )
+fn looked_text(conn: &Conn, born: Tick) -> String {
+    match conn.looked {
+        Some(at) => format!("looked @{}", at.wrapping_sub(born)),
+        None => "looked no".to_owned(),
+    }
 }
 
-fn fixture(
-    stage: Stage,
-    beginning: usize,
-    end: &str,
-    look: Option<CloseReason>,
-    born: Tick,
-) -> Conn {
+fn fixture(stage: Stage, beginning: usize, end: &str, look: Option<Tick>, born: Tick) -> Conn {
     let at = |tick: Tick| born.wrapping_add(tick);
     let (_, partial, staged) = BEGINNINGS[beginning];
     let mut conn = Conn::new(born);
@@ -128,8 +118,8 @@ fn fixture(
     conn.handle_read(4, at(READ));
     *conn.partial_mut() = partial;
     conn.handle_cut(8 - staged as u64, 0, staged);
-    if let Some(reason) = look {
-        conn.handle_look(reason);
+    if let Some(tick) = look {
+        conn.handle_look(at(tick));
     }
     match end {
         "fin" => conn.handle_fin(at(ENDED)),
@@ -158,7 +148,7 @@ fn case(given: [&'static str; 3], mut conn: Conn, event: Event, born: Tick) -> C
             armed(conn, USUAL, born),
             begun_text(conn),
             end_text(conn, born),
-            looked_text(conn),
+            looked_text(conn, born),
             format!("read@{}", conn.last_read.wrapping_sub(born)),
             format!("message@{}", conn.message_since.wrapping_sub(born)),
         ]
@@ -313,7 +303,7 @@ The event comes at 60; a close says: until 170; held: for 25; read: 7 bytes; cut
 
   begun    none; part: a part is staged; auto: one of which the framing is not known yet;
            skipN, skipTo: in a message that is not delivered, by count, to a delimiter
-  looked   this eviction was put off once, because the kernel held bytes
+  looked   when evictions that were due by then were put off, because the kernel held bytes
   *        whatever it is: every value was tried, and none makes a difference; not x: every value but x
   next     @ when it was paused; (first): the reason that it had; (given): the event's
   service  served: may stand in the FIFO of its ring; discards: is read into scratch

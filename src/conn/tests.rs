@@ -28,9 +28,15 @@ fn an_open_connection_that_is_quiet_is_looked_at_and_then_evicted() {
         conn.handle_timeout(&CLOCKS, 0, 100),
         Expired::Look(CloseReason::Idle)
     );
-    conn.handle_look(CloseReason::Idle);
+    conn.handle_look(100);
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(100 + LOOK));
     assert_eq!(
-        conn.handle_timeout(&CLOCKS, 0, 101),
+        conn.handle_timeout(&CLOCKS, 0, 99 + LOOK),
+        Expired::Nothing,
+        "it has its second"
+    );
+    assert_eq!(
+        conn.handle_timeout(&CLOCKS, 0, 100 + LOOK),
         Expired::Close(CloseReason::Idle)
     );
 }
@@ -38,9 +44,33 @@ fn an_open_connection_that_is_quiet_is_looked_at_and_then_evicted() {
 #[test]
 fn a_byte_found_by_the_look_saves_an_idle_connection() {
     let mut conn = open();
-    conn.handle_look(CloseReason::Idle);
+    conn.handle_look(100);
     conn.handle_read(1, 101);
-    assert_eq!(conn.handle_timeout(&CLOCKS, 0, 102), Expired::Nothing);
+    assert_eq!(conn.handle_timeout(&CLOCKS, 0, 200), Expired::Nothing);
+    assert_eq!(
+        conn.handle_timeout(&CLOCKS, 0, 201),
+        Expired::Look(CloseReason::Idle),
+        "the next time it is looked at anew"
+    );
+}
+
+#[test]
+fn two_evictions_that_are_due_do_not_put_each_other_off_for_ever() {
+    let mut conn = open();
+    conn.handle_message(50);
+    conn.handle_read(3, 0);
+    conn.handle_cut(0, 0, 3);
+    conn.handle_look(60);
+    assert_eq!(
+        conn.handle_timeout(&CLOCKS, 0, 100),
+        Expired::Look(CloseReason::Idle)
+    );
+    conn.handle_look(100);
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(100 + LOOK));
+    assert!(matches!(
+        conn.handle_timeout(&CLOCKS, 0, 100 + LOOK),
+        Expired::Close(_)
+    ));
 }
 
 #[test]
@@ -65,18 +95,18 @@ fn bytes_found_by_the_look_do_not_save_a_message_that_does_not_end() {
     conn.handle_read(3, 50);
     conn.handle_message(50);
     conn.handle_cut(0, 0, 3);
-    conn.handle_look(CloseReason::Message);
-    conn.handle_read(1, 60);
+    conn.handle_look(60);
+    conn.handle_read(1, 60 + LOOK);
     conn.handle_cut(0, 0, 4);
     assert_eq!(
-        conn.handle_timeout(&CLOCKS, 0, 61),
+        conn.handle_timeout(&CLOCKS, 0, 60 + LOOK),
         Expired::Close(CloseReason::Message)
     );
-    conn.handle_read(2, 61);
-    conn.handle_message(61);
+    conn.handle_read(2, 190);
+    conn.handle_message(190);
     conn.handle_cut(5, 0, 1);
     assert_eq!(
-        conn.handle_timeout(&CLOCKS, 0, 71),
+        conn.handle_timeout(&CLOCKS, 0, 200),
         Expired::Look(CloseReason::Message),
         "the next message is looked at anew"
     );

@@ -12,8 +12,6 @@ use crate::close::CloseReason;
 use crate::conn::{Expired, PeerEnd};
 use crate::net::Net;
 
-/// What a connection that is due for eviction is given when the kernel holds bytes of it.
-const LOOK: Duration = Duration::from_secs(1);
 /// Deadlines handled in one turn.
 const TIMER_BUDGET: usize = 256;
 
@@ -56,14 +54,10 @@ impl<N: Net> Reactor<N> {
         if slot.place == Place::Nowhere && self.net.unread(stream) == 0 {
             return self.begin_close(key, reason);
         }
-        slot.conn.handle_look(reason);
+        slot.conn.handle_look(self.tick);
         slot.ready = true;
         self.enqueue(key);
-        // A second for the look, unless its age comes before.
-        let look = self.tick.wrapping_add(ticks(LOOK));
-        let age = self.slots[key].conn.poll_timeout(&self.clocks, true);
-        let at = age.filter(|age| wheel::has_come(look, *age));
-        self.wheel.set(&mut self.slots, key, at.unwrap_or(look));
+        self.rearm(key);
     }
 
     /// When the head of a blocked FIFO has waited for too long. The FIFO is in the order of waiting, so

@@ -63,7 +63,7 @@ pub(super) enum Event {
     Reset,
     Close(CloseReason),
     End(CloseReason),
-    Look(CloseReason),
+    Look,
     Timeout(usize),
 }
 
@@ -71,11 +71,7 @@ pub(super) fn events() -> Vec<Event> {
     let causes = || PauseCause::ALL.iter().copied();
     let reasons = || CloseReason::ALL.iter().copied();
     let mut events: Vec<_> = (0..SETTINGS.len()).map(Event::Timeout).collect();
-    events.extend([
-        Event::Look(CloseReason::Idle),
-        Event::Look(CloseReason::Message),
-    ]);
-    events.extend([Event::Read, Event::Message]);
+    events.extend([Event::Look, Event::Read, Event::Message]);
     events.extend((0..BEGINNINGS.len()).map(Event::Cut));
     events.extend(causes().map(Event::Pause));
     events.extend(causes().map(Event::Resume));
@@ -98,17 +94,17 @@ impl Event {
             Self::Reset => "reset",
             Self::Close(_) => "close",
             Self::End(_) => "end",
-            Self::Look(_) => "look",
+            Self::Look => "look",
             Self::Timeout(_) => "timeout",
         }
     }
 
     pub(super) fn argument(self) -> &'static str {
         match self {
-            Self::Read | Self::Message | Self::Held | Self::Fin | Self::Reset => "",
+            Self::Read | Self::Message | Self::Held | Self::Fin | Self::Reset | Self::Look => "",
             Self::Cut(beginning) => BEGINNINGS[beginning].0,
             Self::Pause(cause) | Self::Resume(cause) => cause.label(),
-            Self::Close(reason) | Self::End(reason) | Self::Look(reason) => reason.label(),
+            Self::Close(reason) | Self::End(reason) => reason.label(),
             Self::Timeout(setting) => SETTINGS[setting].0,
         }
     }
@@ -141,7 +137,7 @@ impl Event {
                 return conn.handle_close(reason, until).to_string();
             }
             Self::End(reason) => conn.handle_end(reason),
-            Self::Look(reason) => conn.handle_look(reason),
+            Self::Look => conn.handle_look(now),
             Self::Timeout(setting) => return verdicts(conn, setting, born),
         }
         "-".to_owned()
