@@ -331,6 +331,10 @@ impl Checked {
                     rings * (self.ring_bytes / 8) / 2 * 3,
                 ),
                 term("staging", budgets.saturating_add(beyond)),
+                // The allocator's: parts grow by class, and a hole of one class fits none of the next. The
+                // worst that connections could be made to do left a quarter of the budget in holes; half
+                // is said. An arena of our own would need no such term.
+                term("holes between its parts", budgets / 2),
                 term(
                     &format!("{} smallest parts of {SMALLEST_PART} B", c.max_connections),
                     c.max_connections * SMALLEST_PART,
