@@ -519,3 +519,6 @@ fn system(error: &io::Error) -> CloseReason {
             .unwrap_or(0),
     )
 }
+
+#[cfg(test)]
+mod tests;

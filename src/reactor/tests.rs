@@ -1,0 +1,278 @@
+//! A reactor over a network that does what it is told: what no real one can be made to do at will.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use super::*;
+use crate::frame::OversizePolicy;
+use crate::net::Refusal;
+use crate::peer::Peer;
+use crate::ring::{Parked, RingConsumer, Wake, ring};
+
+/// What the network does, and what it was asked.
+#[derive(Default)]
+struct Script {
+    events: RefCell<Vec<Event>>,
+    time: Cell<Duration>,
+    timeouts: RefCell<Vec<Option<Duration>>>,
+    /// So many streams wait to be accepted; then there is this error.
+    accepts: Cell<usize>,
+    accept_error: Cell<i32>,
+    /// For each stream, the bytes that the kernel holds.
+    bytes: RefCell<Vec<Vec<u8>>>,
+}
+
+struct Scripted(Rc<Script>);
+
+struct Silent;
+
+impl Wake for Silent {
+    fn wake(&self) {}
+}
+
+impl Net for Scripted {
+    type Listener = ();
+    type Stream = usize;
+
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+        self.0.timeouts.borrow_mut().push(timeout);
+        events.append(&mut self.0.events.borrow_mut());
+        Ok(())
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            since_start: self.0.time.get(),
+            wall: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        Arc::new(Silent)
+    }
+
+    fn listen(&mut self, _: &(), _: Token) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn accept(&mut self, _: &()) -> io::Result<(usize, Peer)> {
+        let left = self.0.accepts.get();
+        if left == 0 {
+            return Err(io::Error::from_raw_os_error(self.0.accept_error.get()));
+        }
+        self.0.accepts.set(left - 1);
+        let mut bytes = self.0.bytes.borrow_mut();
+        bytes.push(Vec::new());
+        Ok((bytes.len() - 1, Peer::Unix { pid: 1, uid: 1 }))
+    }
+
+    fn refuse(&mut self, _: &()) -> Refusal {
+        Refusal::Failed
+    }
+
+    fn open(&mut self, _: &usize, _: Token) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn watch(&mut self, _: &usize, _: Token, _: Watch) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn read(&mut self, stream: &usize, into: &mut [u8]) -> io::Result<usize> {
+        let bytes = &mut self.0.bytes.borrow_mut()[*stream];
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let n = bytes.len().min(into.len());
+        into[..n].copy_from_slice(&bytes[..n]);
+        bytes.drain(..n);
+        Ok(n)
+    }
+
+    fn unread(&self, stream: &usize) -> u64 {
+        self.0.bytes.borrow()[*stream].len() as u64
+    }
+
+    fn finish(&mut self, _: &usize) {}
+}
+
+/// A reactor, its script, and the reading ends of its two rings.
+struct Stage {
+    script: Rc<Script>,
+    reactor: Reactor<Scripted>,
+    ends: Vec<RingConsumer>,
+}
+
+/// None, but for what a test sets.
+const CLOCKS: Clocks = Clocks {
+    idle: None,
+    message: None,
+    age: None,
+    linger: 250,
+};
+
+const EAGAIN: i32 = 11;
+
+impl Stage {
+    fn new(clocks: Clocks, staging_bytes: usize, accept_error: i32) -> Self {
+        let script = Rc::new(Script::default());
+        script.accept_error.set(accept_error);
+        let mut ends = Vec::new();
+        let mut lanes = Vec::new();
+        for _ in 0..2 {
+            let parked = Arc::new(Parked::new());
+            let (producer, end) = ring(64 << 10, Arc::new(Silent), parked.clone());
+            ends.push(end);
+            lanes.push(Lane::new(producer, parked, 32 << 10, 56 << 10));
+        }
+        let parts = Parts {
+            index: 0,
+            listeners: vec![((), Framing::Line)],
+            lanes,
+            max_message: 1024,
+            limits: vec![Limits {
+                max: 1024,
+                oversize: OversizePolicy::Truncate,
+            }],
+            clocks,
+            stall: None,
+            staging_bytes,
+            route: Route::LeastLoaded,
+            reroute: false,
+            drain_timeout: Duration::from_secs(1),
+            admission: Arc::new(Admission::new(100)),
+        };
+        let reactor = Reactor::new(Scripted(script.clone()), parts).unwrap();
+        Self {
+            script,
+            reactor,
+            ends,
+        }
+    }
+
+    fn edge(&self, token: Token) {
+        self.script.events.borrow_mut().push(Event {
+            token,
+            readable: true,
+            read_closed: false,
+            error: false,
+        });
+    }
+
+    fn turn(&mut self) {
+        assert_eq!(self.reactor.turn(None).unwrap(), Turn::Running);
+    }
+
+    /// So many connect; they are bound to the rings in turns.
+    fn connect(&mut self, streams: usize) {
+        self.script.accepts.set(streams);
+        self.edge(Token(0));
+        self.turn();
+        assert_eq!(self.reactor.slots.len(), streams);
+    }
+
+    /// More of a stream comes in. Its key is its number.
+    fn put(&self, stream: u32, bytes: &[u8]) {
+        self.script.bytes.borrow_mut()[stream as usize].extend_from_slice(bytes);
+        self.edge(token(self.reactor.slots[stream].generation, stream));
+    }
+
+    fn send(&mut self, stream: u32, bytes: &[u8]) {
+        self.put(stream, bytes);
+        self.turn();
+    }
+
+    fn at(&self, ticks: Tick) {
+        self.script.time.set(TICK * ticks);
+    }
+
+    /// A consumer takes all that is contiguous.
+    fn take(&mut self, ring: usize) {
+        let end = &mut self.ends[ring];
+        let all = end.readable().len() as u64;
+        end.release(end.released() + all, 0, 0);
+    }
+}
+
+/// A security module's or a seccomp filter's refusal takes nobody from the backlog, and does not pass.
+#[test]
+fn an_accept_that_is_forbidden_is_no_busy_loop() {
+    // EPERM, EACCES, EINVAL, ENOSYS.
+    for errno in [1, 13, 22, 38] {
+        let mut stage = Stage::new(CLOCKS, 4096, errno);
+        stage.edge(Token(0));
+        for _ in 0..10 {
+            stage.turn();
+        }
+        let timeouts = stage.script.timeouts.borrow();
+        assert!(
+            !timeouts.contains(&Some(Duration::ZERO)),
+            "errno {errno}: {timeouts:?}"
+        );
+        assert!(timeouts[9].is_some(), "and it asks again some time");
+    }
+}
+
+/// It waited for its ring for longer than its idle time, which took its entry from the wheel; then it
+/// waits for staging, where its clocks run.
+#[test]
+fn who_waits_for_staging_after_its_ring_has_its_clocks_again() {
+    let clocks = Clocks {
+        idle: Some(100),
+        ..CLOCKS
+    };
+    let mut stage = Stage::new(clocks, 1024, EAGAIN);
+    // 0, 2 and 4 belong to the first ring, 1 and 3 to the second. The oldest of each holds a part.
+    stage.connect(5);
+    stage.send(4, b"begun");
+    stage.send(0, &b"0123456789012345678901234567890\n".repeat(3000));
+    while !stage.reactor.lanes[0].is_blocked() {
+        stage.turn();
+    }
+    // This one holds all of staging.
+    stage.send(1, &[b'h'; 900]);
+    assert_eq!(stage.reactor.staging.used(), 1024 + 256);
+    stage.send(2, &[b'w'; 900]);
+    for ticks in (0..400).step_by(10) {
+        stage.at(ticks);
+        // The holders trickle.
+        stage.put(1, b"h");
+        stage.put(4, b"h");
+        stage.turn();
+    }
+    assert_eq!(stage.reactor.slots[2].place, Place::Ring);
+    // The ring flows again.
+    stage.take(0);
+    stage.script.bytes.borrow_mut()[0].clear();
+    stage.turn();
+    stage.turn();
+    let slot = &stage.reactor.slots[2];
+    assert_eq!(slot.place, Place::Staging, "{:?}", slot.conn);
+    assert!(slot.wheel_tick().is_some(), "{:?}", slot.conn);
+}
+
+#[test]
+fn an_endless_message_is_evicted_however_fast_it_comes() {
+    let clocks = Clocks {
+        message: Some(100),
+        ..CLOCKS
+    };
+    let mut stage = Stage::new(clocks, 1 << 20, EAGAIN);
+    stage.connect(1);
+    for ticks in 0..2000 {
+        stage.at(ticks);
+        // More than is read in a turn: the kernel always holds some.
+        stage.script.bytes.borrow_mut()[0].resize(3_000_000, b'x');
+        stage.send(0, b"");
+        stage.take(0);
+        if stage.reactor.slots[0].conn.reason() == Some(CloseReason::Message) {
+            assert!(ticks >= 100, "after {ticks} of 100 ticks");
+            return;
+        }
+    }
+    panic!(
+        "not in 2000 ticks of 100: {:?}",
+        stage.reactor.slots[0].conn
+    );
+}
