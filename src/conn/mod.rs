@@ -45,9 +45,9 @@ use crate::frame::Partial;
 
 /// 8 ms.
 pub(crate) type Tick = u32;
-const TICKS_PER_SEC: u64 = 125;
+const TICKS_PER_SEC: Tick = 125;
 /// What a connection that is due for eviction is given when the kernel holds bytes of it: a second.
-const LOOK: Tick = 125;
+const LOOK: Tick = TICKS_PER_SEC;
 
 /// The clocks' settings, in ticks.
 #[derive(Clone, Copy, Debug)]
@@ -381,13 +381,13 @@ impl Conn {
     }
 
     /// Bytes a second of the message that is staged, since it began; `held`: for how long of that it
-    /// has been waiting for its ring. `None`: too young to tell, or an operator holds it up.
+    /// has been waiting for its ring. `None`: younger than a second, or an operator holds it up.
     pub(crate) fn message_rate(&self, held: Tick, now: Tick) -> Option<u64> {
         let took = now.wrapping_sub(self.message_since.wrapping_add(held));
-        if took == 0 || took >= 1 << 31 || self.is_paused_by(PauseCause::Operator) {
+        if !(TICKS_PER_SEC..1 << 31).contains(&took) || self.is_paused_by(PauseCause::Operator) {
             return None;
         }
-        Some(u64::from(self.staged) * TICKS_PER_SEC / u64::from(took))
+        Some(u64::from(self.staged) * u64::from(TICKS_PER_SEC) / u64::from(took))
     }
 
     pub(crate) fn books(&self) -> Books {

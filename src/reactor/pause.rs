@@ -168,6 +168,11 @@ impl<N: Net> Reactor<N> {
         self.starved_since = self.now.since_start;
         let holders: Vec<u32> = self.staging.holders().collect();
         for key in holders {
+            let slot = &self.slots[key];
+            if slot.place == Place::Ring && self.lanes[usize::from(slot.consumer)].is_blocked() {
+                // It is we who do not read.
+                continue;
+            }
             let held = tick_of(self.waited(key));
             let rate = self.slots[key].conn.message_rate(held, self.tick);
             if rate.is_some_and(|rate| rate < SLOW_BYTES_PER_SEC) {
