@@ -98,6 +98,7 @@
 //!
 //! - `cli` (default): the program `fanin`. Without it the library depends on mio, ringbuf, slab, memchr,
 //!   socket2 and rustix alone.
+//! - `sim`: whole reactors over a simulated network, a run for each seed. Not stable.
 //!
 //! Linux only. All `unsafe` stands in one room, `ring`.
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanin::{Config, Framing, Listen, OnOversize};
 
-use super::sink::Destination;
+use super::sink::{Destination, Output};
 use super::units::{self, Deadline};
 
 /// Takes messages from very many connections and hands them to a few consumers.
@@ -118,12 +118,6 @@ pub(crate) struct Serve {
     /// Say on stderr who connects, who leaves and what is discarded
     #[arg(short, long, help_heading = "Seeing")]
     pub(crate) verbose: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    Line,
-    Raw,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use super::ledger::Ledger;
-use crate::consumer::{Consumer, Ended, Messages, Record};
+use super::ledger::{Ledger, bytes_of};
+use crate::consumer::{Consumer, Ended, Record};
 use crate::net::sim::{Fault, Random, SimNetwork};
 
 /// Wakes nobody: whoever runs the simulation asks.
@@ -124,13 +124,4 @@ impl Taker {
         }
         batch.release();
     }
-}
-
-/// The bytes of the first `most` messages of a record, marks included.
-pub(super) fn bytes_of(messages: &Messages<'_>, most: usize) -> usize {
-    let Some(last) = messages.iter().take(most).last() else {
-        return 0;
-    };
-    let end = last.as_ptr().addr() - messages.raw().as_ptr().addr() + last.len();
-    end + usize::from(!messages.framing().is_counted())
 }

@@ -128,7 +128,7 @@ impl Ledger {
         let bytes = if seen == whole {
             messages.raw().len()
         } else {
-            super::consume::bytes_of(messages, most)
+            bytes_of(messages, most)
         };
         self.account(who).published += bytes as u64;
     }
@@ -229,4 +229,13 @@ impl Account {
 /// A connection's port is its number.
 pub(super) fn address(port: u16) -> Peer {
     Peer::Tcp(SocketAddr::from(([10, 0, 0, (port % 5) as u8], port)))
+}
+
+/// The bytes of the first `most` messages of a record, marks included.
+pub(super) fn bytes_of(messages: &Messages<'_>, most: usize) -> usize {
+    let Some(last) = messages.iter().take(most).last() else {
+        return 0;
+    };
+    let end = last.as_ptr().addr() - messages.raw().as_ptr().addr() + last.len();
+    end + usize::from(!messages.framing().is_counted())
 }

@@ -62,6 +62,12 @@ pub struct Options {
 
 /// Runs one seed.
 ///
+/// ```
+/// let first = fanin::sim::run(4711, fanin::sim::Options::default());
+/// let again = fanin::sim::run(4711, fanin::sim::Options::default());
+/// assert_eq!(first.steps, again.steps);
+/// ```
+///
 /// # Panics
 ///
 /// When an invariant does not hold, a message is lost, doubled, changed or out of order, books do not

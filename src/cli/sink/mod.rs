@@ -20,7 +20,7 @@ use fanin::{Batch, Consumer, Ended, Mark, Messages, Record};
 
 pub(crate) use self::file::Shared;
 use self::render::{Boundary, Place, Rendered};
-pub(crate) use self::render::{Renderer, most_memory};
+pub(crate) use self::render::{Output, Renderer, most_memory};
 pub(crate) use self::write::{Cause, Stop};
 use super::notes::Notes;
 

@@ -7,9 +7,8 @@
 use std::io::IoSlice;
 use std::ops::Range;
 
+use clap::ValueEnum;
 use fanin::{Framing, MessageIter, Messages};
-
-use crate::cli::args::Output;
 
 /// Below this a copy is cheaper than one more slice for the kernel to walk.
 const COPY_BELOW: usize = 256;
@@ -71,6 +70,13 @@ impl<'b> Text<'b> for Messages<'b> {
             Shape::Framed
         }
     }
+}
+
+/// `--output`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Line,
+    Raw,
 }
 
 /// How to render, and the room for what has to change.

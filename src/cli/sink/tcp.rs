@@ -275,7 +275,7 @@ fn open_one(address: SocketAddr, stop: &Stop) -> io::Result<TcpStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::Output;
+    use crate::cli::sink::Output;
     use std::io::Write;
     use std::net::TcpListener;
     use std::thread;
