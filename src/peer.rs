@@ -76,9 +76,10 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// Connected over a Unix socket; the kernel's word (`SO_PEERCRED`) for who it was at connect.
     Unix {
-        /// Process id, 0 when the kernel does not tell.
+        /// Process id; 0 when it is not known, as for a peer of another PID namespace.
         pid: u32,
-        /// User id.
+        /// User id; `u32::MAX` when it is not known. Where the process is not known, the user is not
+        /// either today.
         uid: u32,
     },
 }
