@@ -171,7 +171,6 @@ impl<N: Net> Reactor<N> {
         self.phase = Phase::Settling { deadline };
         for lane in &mut self.lanes {
             lane.producer.finish(End::Drained);
-            lane.parked.notify();
             let all = lane.producer.position();
             lane.producer.wait_for(all);
         }
@@ -188,7 +187,6 @@ impl<N: Net> Reactor<N> {
         }
         for lane in &mut self.lanes {
             lane.producer.finish(End::Stopped);
-            lane.parked.notify();
         }
         self.give_up_unreleased();
         self.finish();

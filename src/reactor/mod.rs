@@ -23,7 +23,6 @@ mod wheel;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -47,6 +46,7 @@ use crate::frame::{Cut, Framing, Limits};
 use crate::net::{Event, Mio, Net, Now, Token, Watch};
 use crate::peer::ConnectionId;
 use crate::policy::Route;
+use crate::ring::Parked;
 use crate::status::ClosedInfo;
 
 /// Reads, and bytes, for one ring in one turn; then everybody else has a turn.
@@ -442,14 +442,10 @@ impl<N: Net> Reactor<N> {
     }
 
     fn wake_consumers(&mut self) {
-        if self.lanes.iter().any(|lane| lane.grew) {
-            // One for all rings: it orders what was published before the look at who sleeps.
-            fence(Ordering::SeqCst);
-            for lane in self.lanes.iter_mut().filter(|lane| lane.grew) {
-                lane.grew = false;
-                lane.parked.notify();
-            }
-        }
+        Parked::notify_each(self.lanes.iter_mut().filter_map(|lane| {
+            let grew = std::mem::take(&mut lane.grew);
+            grew.then_some(&*lane.parked)
+        }));
     }
 
     /// Never inside the batch of events: a later one may still name the old tenant.

@@ -10,7 +10,7 @@ use ringbuf::traits::{Producer as _, Raw as _};
 
 use super::record::{self, HEADER};
 use super::sync::{Arc, Ordering, fence};
-use super::{End, RingConsumer, RingObserver, Shared, add};
+use super::{End, Parked, RingConsumer, RingObserver, Shared, add};
 
 /// The writing end of a ring.
 pub(crate) struct Producer {
@@ -98,7 +98,7 @@ impl Producer {
     }
 
     /// Asks to be woken once `target` bytes have been released. `true`: they have been already, and
-    /// nothing will wake. One target at a time; a new one replaces the old one.
+    /// nobody will wake who was not about to. One target at a time; a new one replaces the old one.
     pub(crate) fn wait_for(&mut self, target: u64) -> bool {
         if self.released() >= target {
             self.clear_wait();
@@ -171,9 +171,7 @@ impl Producer {
             .0
             .end
             .store(end as u8, Ordering::Release);
-        // As at the end of a turn; see `Parked::notify`.
-        fence(Ordering::SeqCst);
-        self.shared.parked.notify();
+        Parked::notify_each([&*self.shared.parked]);
     }
 
     pub(crate) fn observer(&self) -> RingObserver {
@@ -229,9 +227,7 @@ impl Claim<'_> {
     /// Publishes the first `used` bytes: records, each aligned to 16, that hold `payload` bytes of
     /// peers. Nothing is published when `used` is 0.
     ///
-    /// The consumer is not woken; that is done once a turn, by a fence and [`Parked::notify`].
-    ///
-    /// [`Parked::notify`]: super::Parked::notify
+    /// The consumer is not woken; that is done once a turn, by [`Parked::notify_each`].
     pub(crate) fn commit(self, used: usize, payload: u64) {
         // Always checked: ringbuf does not check an advance, and one too far is undefined behaviour.
         assert!(used <= self.len, "{used} bytes committed of {}", self.len);

@@ -346,16 +346,14 @@ fn a_hundred_thousand_records_pass_between_two_sleepers() {
     claim.commit(len, 0);
     for turn in 0..RECORDS {
         while !publish(&mut producer, 30) {
-            super::sync::fence(super::sync::Ordering::SeqCst);
-            parked.notify();
+            Parked::notify_each([&*parked]);
             let low = producer.position() - 512;
             while !producer.wait_for(low) {
                 thread::park();
             }
         }
         if turn % 7 == 0 {
-            super::sync::fence(super::sync::Ordering::SeqCst);
-            parked.notify();
+            Parked::notify_each([&*parked]);
         }
     }
     producer.finish(End::Drained);

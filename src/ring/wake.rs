@@ -46,8 +46,8 @@ impl Parked {
         }
         // Release: whoever reads this `true` finds the lock of the registration above free.
         self.parked.store(true, Ordering::Release);
-        // Between "I sleep" and the last look. Its partner stands in the reactor between publishing
-        // and `notify`. Of two SeqCst fences one is first: if ours, the reactor's load sees `true`;
+        // Between "I sleep" and the last look. Its partner stands in `notify_each`, between what was
+        // published and the look at who sleeps. Of two SeqCst fences one is first: if ours, the reactor's load sees `true`;
         // if the reactor's, our look sees what it published. Without both, each side could read the
         // other's old value, and nobody would wake.
         fence(Ordering::SeqCst);
@@ -59,9 +59,19 @@ impl Parked {
         self.parked.store(false, Ordering::Relaxed);
     }
 
-    /// The other side. The caller has published, and then executed `fence(SeqCst)`: once a turn, for
-    /// all its rings and consumers together.
-    pub(crate) fn notify(&self) {
+    /// The other side, after it has published: wakes those who sleep. One fence for them all, so call
+    /// it once a turn, for all rings and consumers together.
+    pub(crate) fn notify_each<'p>(all: impl IntoIterator<Item = &'p Self>) {
+        let mut all = all.into_iter().peekable();
+        if all.peek().is_none() {
+            return;
+        }
+        // Between what was published and the look at who sleeps; its partner stands in `prepare`.
+        fence(Ordering::SeqCst);
+        all.for_each(Self::notify);
+    }
+
+    fn notify(&self) {
         // Relaxed: the two fences order it, as said in `prepare`. The common case ends here.
         if !self.parked.load(Ordering::Relaxed) {
             return;
