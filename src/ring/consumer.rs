@@ -7,7 +7,7 @@ use std::fmt;
 
 use ringbuf::HeapCons;
 use ringbuf::traits::Consumer as _;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 use ringbuf::traits::Observer as _;
 
 use super::record::{Header, Kind, Walk};
@@ -64,7 +64,7 @@ impl RingConsumer {
         Walk::new(run).chain(Walk::new(behind))
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn is_empty(&self) -> bool {
         self.cons().is_empty()
     }

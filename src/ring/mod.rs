@@ -18,10 +18,13 @@ use ringbuf::{HeapCons, SharedRb};
 use self::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, Mutex, Ordering};
 
 mod consumer;
+#[cfg(all(test, loom))]
+mod models;
 mod producer;
 pub(crate) mod record;
 mod sync;
-#[cfg(test)]
+// A model checker's atomics work in a model alone.
+#[cfg(all(test, not(loom)))]
 mod tests;
 mod wake;
 

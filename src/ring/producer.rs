@@ -211,7 +211,7 @@ impl fmt::Debug for Producer {
 
 impl Claim<'_> {
     /// Bytes of room, a multiple of 16.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -108,7 +108,7 @@ impl fmt::Debug for Parked {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::sync::Arc;
