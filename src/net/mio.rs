@@ -361,3 +361,43 @@ fn duplicate(socket: OwnedFd, unix: bool, reactors: usize) -> io::Result<Vec<Mio
     listeners.push(MioListener { socket, unix });
     Ok(listeners)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+
+    #[test]
+    fn an_accepted_connection_has_what_was_set_on_its_listener() {
+        let options = SocketOptions {
+            receive_buffer: 32 << 10,
+            backlog: 7,
+            keepalive: Keepalive {
+                idle: Duration::from_secs(33),
+                interval: Duration::from_secs(11),
+                probes: 3,
+            },
+            user_timeout: Some(Duration::from_secs(44)),
+        };
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let address = address.parse().unwrap();
+            let (listeners, bound) = bind_tcp(address, 1, &options).unwrap();
+            let BoundAddr::Tcp(bound) = bound else {
+                panic!("{bound}")
+            };
+            let peer = std::net::TcpStream::connect(bound).unwrap();
+            let (stream, from) = Mio::new().unwrap().accept(&listeners[0]).unwrap();
+            assert_eq!(from, Peer::Tcp(peer.local_addr().unwrap()));
+            let socket = SockRef::from(&stream.0);
+            // The kernel doubles it.
+            assert_eq!(socket.recv_buffer_size().unwrap(), 64 << 10);
+            assert!(socket.keepalive().unwrap());
+            let seconds = |time: Duration| time.as_secs();
+            assert_eq!(socket.tcp_keepalive_time().map(seconds).unwrap(), 33);
+            assert_eq!(socket.tcp_keepalive_interval().map(seconds).unwrap(), 11);
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+            let timeout = socket.tcp_user_timeout().unwrap();
+            assert_eq!(timeout, Some(Duration::from_secs(44)));
+        }
+    }
+}

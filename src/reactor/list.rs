@@ -156,11 +156,10 @@ impl<N: Net> Reactor<N> {
             fin_at,
             reset_at,
             books: conn.books(),
-            unread: match (&slot.stream, &slot.more) {
-                (Some(stream), _) => self.net.unread(stream),
+            unread: match &slot.stream {
+                Some(stream) => self.net.unread(stream),
                 // Ended, and waiting for room to say so: what the kernel held at its end.
-                (None, Some(more)) => more.unread,
-                (None, None) => 0,
+                None => slot.unread(),
             },
             paused: self.pauses_so_far(key),
         }
