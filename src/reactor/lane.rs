@@ -100,7 +100,10 @@ impl Lane {
     /// Is it certain that somebody will look at this ring when there is room?
     #[cfg(feature = "sim")]
     pub(crate) fn will_resume(&self) -> bool {
-        self.producer.waits_for() == self.resume_at || self.producer.released() >= self.resume_at
+        let wait = self.producer.waits_for();
+        // A drain that waits for all of it has the place of this wait, when nobody is left to be read.
+        let is_drained = self.fifo.is_empty() && wait > self.resume_at;
+        wait == self.resume_at || is_drained || self.producer.released() >= self.resume_at
     }
 
     /// Is there room again? Returns how long it was blocked, if it flows from now on.

@@ -447,7 +447,12 @@ impl World {
     fn calm_down(&self) {
         self.calm.set(true);
         self.network.calm();
-        self.handle.resume(Target::All);
+        // The queue of commands may be full, and says so: an operator tries again.
+        while !self.handle.resume(Target::All) && !self.is_ending() {
+            self.network
+                .say(|| "a reactor has too many commands to do".to_owned());
+            (0..self.turners.len()).for_each(|at| self.turn(at));
+        }
         for taker in &self.takers {
             taker.borrow_mut().rouse();
         }
