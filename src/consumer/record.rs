@@ -147,8 +147,8 @@ impl<'b> Messages<'b> {
     }
 
     /// Everything before these messages, and of them the first `bytes` of [`Messages::raw`], which
-    /// should end with a message: the rest comes again from there. A part of a whole message
-    /// ([`Messages::is_whole`]) is nothing of it.
+    /// should end with a message ([`MessageIter::taken`]): the rest comes again from there. A part of
+    /// a whole message ([`Messages::is_whole`]) is nothing of it.
     ///
     /// # Panics
     ///

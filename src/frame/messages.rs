@@ -23,8 +23,8 @@ enum Marks<'b> {
         ends: memchr::Memchr<'b>,
         start: usize,
     },
-    /// In any other way.
-    Other(&'b Framing),
+    /// In any other way; there were so many bytes in the beginning.
+    Other { framing: &'b Framing, whole: usize },
 }
 
 impl<'b> MessageIter<'b> {
@@ -35,7 +35,10 @@ impl<'b> MessageIter<'b> {
                 ends: memchr::memchr_iter(delimiter, bytes),
                 start: 0,
             },
-            None => Marks::Other(framing),
+            None => Marks::Other {
+                framing,
+                whole: bytes.len(),
+            },
         };
         Self { bytes, marks }
     }
@@ -44,6 +47,17 @@ impl<'b> MessageIter<'b> {
     pub(crate) fn bare(bytes: &'b [u8]) -> Self {
         let marks = Marks::Bare { given: false };
         Self { bytes, marks }
+    }
+
+    /// How many bytes of [`Messages::raw`](crate::Messages::raw) the messages took that were given so
+    /// far, marks included: a place for [`Messages::mark_within`](crate::Messages::mark_within).
+    pub fn taken(&self) -> usize {
+        match &self.marks {
+            Marks::Bare { given: false } => 0,
+            Marks::Bare { given: true } => self.bytes.len(),
+            Marks::Delimiters { start, .. } => *start,
+            Marks::Other { whole, .. } => whole - self.bytes.len(),
+        }
     }
 }
 
@@ -59,7 +73,7 @@ impl<'b> Iterator for MessageIter<'b> {
                 *start = end + 1;
                 Some(message)
             }
-            Marks::Other(framing) => {
+            Marks::Other { framing, .. } => {
                 let (message, after) = split(framing, self.bytes)?;
                 self.bytes = after;
                 Some(message)
@@ -75,7 +89,7 @@ impl<'b> Iterator for MessageIter<'b> {
         match self.marks {
             Marks::Delimiters { ends, .. } => ends.count(),
             Marks::Bare { given } => usize::from(!given),
-            Marks::Other(_) => self.fold(0, |count, _| count + 1),
+            Marks::Other { .. } => self.fold(0, |count, _| count + 1),
         }
     }
 }

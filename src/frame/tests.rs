@@ -424,3 +424,23 @@ fn a_consumer_iterates_what_was_cut() {
     assert_eq!(split(&Framing::U16, b"\0\x03ab"), None);
     assert_eq!(split(&Framing::Nul, b"ab"), None);
 }
+
+#[test]
+fn an_iterator_says_how_far_it_got_in_the_bytes() {
+    let taken = |mut messages: MessageIter<'_>| {
+        let mut places = vec![messages.taken()];
+        while messages.next().is_some() {
+            places.push(messages.taken());
+        }
+        places
+    };
+    assert_eq!(
+        taken(MessageIter::new(&Framing::Line, b"a\n\nbc\n")),
+        [0, 2, 3, 6]
+    );
+    assert_eq!(
+        taken(MessageIter::new(&Framing::Octet, b"1 a2 bc")),
+        [0, 3, 7]
+    );
+    assert_eq!(taken(MessageIter::bare(b"a\nb")), [0, 3]);
+}
