@@ -240,12 +240,19 @@ impl Config {
             );
         } else if claim > (ring - low) / 2 {
             let legal = largest_message(ring, low);
+            let else_what = if legal < max {
+                format!("the largest message for this ring is {legal} bytes")
+            } else {
+                format!(
+                    "messages of up to {legal} bytes fit, but of small ones many are cut at once"
+                )
+            };
             refuse(
                 "ring_bytes",
                 Bytes(ring as u64).to_string(),
                 format!(
                     "too small for messages of {max} bytes: the smallest ring for them is {} bytes \
-                     (with its low mark at half), the largest message for this ring is {legal} bytes",
+                     (with its low mark at half), {else_what}",
                     smallest
                 ),
             );
