@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use fanin::sim::{Fault, Faults, Options, run};
+use fanin::sim::{Edges, Fault, Faults, Options, run};
 use fanin::{CloseReason, Reason};
 
 #[derive(Debug, Parser)]
@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     let mut said = began;
     let mut seed = args.from;
     let mut faults = Faults::none();
+    let mut edges = Edges::new();
     let mut closed = [0; CloseReason::ALL.len()];
     let (mut messages, mut steps, mut accepted) = (0, 0, 0);
     while began.elapsed() < time {
@@ -51,6 +52,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         };
         faults.add(&outcome.faults);
+        for (edge, count) in outcome.edges {
+            *edges.entry(edge).or_default() += count;
+        }
         for (count, (_, n)) in closed.iter_mut().zip(outcome.closed.iter()) {
             *count += n;
         }
@@ -77,6 +81,9 @@ fn main() -> ExitCode {
     }
     for (reason, count) in CloseReason::ALL.iter().zip(closed) {
         println!("{:>20} {count}", reason.label());
+    }
+    for ((machine, from, to), count) in edges {
+        println!("{:>20} {count}", format!("{machine}: {from} -> {to}"));
     }
     ExitCode::SUCCESS
 }

@@ -98,7 +98,8 @@
 //!
 //! - `cli` (default): the program `fanin`. Without it the library depends on mio, ringbuf, slab, memchr,
 //!   socket2 and rustix alone.
-//! - `sim`: whole reactors over a simulated network, a run for each seed. Not stable.
+//! - `sim`: whole reactors over a simulated network, a run for each seed, also with a consumer and a
+//!   configuration of your own. Not stable.
 //!
 //! Linux only. All `unsafe` stands in one room, `ring`.
 
@@ -110,6 +111,7 @@ mod close;
 mod config;
 mod conn;
 mod consumer;
+mod edges;
 mod frame;
 pub mod net;
 mod peer;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The arrows: a room, and those it may name. `frame`, `ring`, `policy` and `conn` know no reactor; only
 /// the reactor and the settings know them all; the program knows the public face alone.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("books", &["close"]),
     ("close", &[]),
     (
@@ -15,8 +15,9 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "conn", "consumer", "frame", "net", "peer", "policy", "reactor", "ring", "status",
         ],
     ),
-    ("conn", &["books", "close", "frame", "table"]),
+    ("conn", &["books", "close", "edges", "frame", "table"]),
     ("consumer", &["books", "close", "frame", "peer", "ring"]),
+    ("edges", &[]),
     ("frame", &["close"]),
     ("net", &["peer", "ring", "status"]),
     ("peer", &[]),
@@ -24,15 +25,16 @@ const ARROWS: [(&str, &[&str]); 15] = [
     (
         "reactor",
         &[
-            "books", "close", "conn", "frame", "net", "peer", "policy", "ring", "status", "table",
+            "books", "close", "conn", "edges", "frame", "net", "peer", "policy", "ring", "status",
+            "table",
         ],
     ),
     ("ring", &["books", "close", "peer"]),
     (
         "sim",
         &[
-            "books", "close", "config", "consumer", "frame", "net", "peer", "policy", "reactor",
-            "status",
+            "books", "close", "config", "consumer", "edges", "frame", "net", "peer", "policy",
+            "reactor", "status",
         ],
     ),
     ("status", &["books", "close", "peer"]),

@@ -41,6 +41,7 @@ mod tests;
 
 use crate::books::Books;
 use crate::close::{CloseReason, Farewell, PauseCause};
+use crate::edges;
 use crate::frame::Partial;
 
 /// 8 ms.
@@ -70,12 +71,37 @@ pub(crate) enum State {
     Closed { reason: CloseReason },
 }
 
+impl State {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Paused { .. } => "paused",
+            Self::Draining { reason, .. } => match reason.farewell() {
+                Farewell::Deliver => "draining, delivers",
+                Farewell::Discard => "draining, discards",
+                Farewell::AtOnce => "draining, at once",
+            },
+            Self::Closed { .. } => "closed",
+        }
+    }
+}
+
 /// How the peer ended its side, as far as we have noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerEnd {
     Sending,
     Fin { at: Tick },
     Reset { at: Tick },
+}
+
+impl PeerEnd {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Sending => "sending",
+            Self::Fin { .. } => "fin",
+            Self::Reset { .. } => "reset",
+        }
+    }
 }
 
 /// What came of a deadline.
@@ -135,6 +161,16 @@ impl Conn {
         }
     }
 
+    fn enter(&mut self, next: State) {
+        edges::note("connection", self.state.label(), next.label());
+        self.state = next;
+    }
+
+    fn finish(&mut self, next: PeerEnd) {
+        edges::note("peer", self.peer_end.label(), next.label());
+        self.peer_end = next;
+    }
+
     // What happened.
 
     /// `n` bytes were read.
@@ -160,7 +196,7 @@ impl Conn {
         match self.state {
             State::Open => {
                 self.causes = bit(cause);
-                self.state = State::Paused { since: now };
+                self.enter(State::Paused { since: now });
                 true
             }
             State::Paused { .. } => {
@@ -179,7 +215,7 @@ impl Conn {
         self.causes &= !bit(cause);
         let over = held && self.causes == 0;
         if over {
-            self.state = State::Open;
+            self.enter(State::Open);
         }
         over
     }
@@ -194,13 +230,13 @@ impl Conn {
     /// Its peer finished. What is told of a connection that is closed is told too late to mean anything.
     pub(crate) fn handle_fin(&mut self, now: Tick) {
         if self.peer_end == PeerEnd::Sending && !self.is_closed() {
-            self.peer_end = PeerEnd::Fin { at: now };
+            self.finish(PeerEnd::Fin { at: now });
         }
     }
 
     pub(crate) fn handle_reset(&mut self, now: Tick) {
         if !matches!(self.peer_end, PeerEnd::Reset { .. }) && !self.is_closed() {
-            self.peer_end = PeerEnd::Reset { at: now };
+            self.finish(PeerEnd::Reset { at: now });
         }
     }
 
@@ -211,7 +247,7 @@ impl Conn {
         match self.state {
             State::Open | State::Paused { .. } => {
                 self.causes = 0;
-                self.state = State::Draining { reason, until };
+                self.enter(State::Draining { reason, until });
                 true
             }
             State::Draining {
@@ -220,7 +256,7 @@ impl Conn {
             } if (first.farewell(), reason.farewell())
                 == (Farewell::Deliver, Farewell::Discard) =>
             {
-                self.state = State::Draining { reason, until };
+                self.enter(State::Draining { reason, until });
                 true
             }
             State::Draining { .. } | State::Closed { .. } => false,
@@ -235,7 +271,7 @@ impl Conn {
             State::Open | State::Paused { .. } => reason,
         };
         self.causes = 0;
-        self.state = State::Closed { reason };
+        self.enter(State::Closed { reason });
     }
 
     /// It was due for eviction, and the kernel held bytes for it: it has a second to be read once more.

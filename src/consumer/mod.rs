@@ -273,6 +273,13 @@ impl Consumer {
             .is_some_and(|desk| desk.peers.all_released(id))
     }
 
+    /// Was everything up to this mark of this consumer released?
+    #[cfg(feature = "sim")]
+    pub(crate) fn has_released(&self, mark: Mark) -> bool {
+        let here = self.here(mark.ring);
+        (mark.position, mark.taken) <= (here.position, here.taken)
+    }
+
     fn lend(&mut self, ring: usize, end: Mark) -> Batch<'_> {
         Batch {
             consumer: self,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::slots::Place;
 use super::{Lane, Reactor, RunError, sync_channel};
 use crate::close::CloseReason;
+use crate::edges;
 use crate::net::Net;
 use crate::ring::End;
 
@@ -38,6 +39,15 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Draining { .. } => "draining",
+            Self::Settling { .. } => "settling",
+            Self::Ended => "ended",
+        }
+    }
+
     pub(crate) fn is_busy(&self) -> bool {
         // The sweep goes on at once; u32::MAX says that it is done.
         matches!(self, Self::Draining { told, .. } if *told != u32::MAX)
@@ -61,6 +71,11 @@ impl Phase {
 }
 
 impl<N: Net> Reactor<N> {
+    fn enter(&mut self, next: Phase) {
+        edges::note("reactor", self.phase.label(), next.label());
+        self.phase = next;
+    }
+
     pub(crate) fn take_orders(&mut self) {
         if self.orders.is_stop() {
             return self.stop();
@@ -76,11 +91,11 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let now = self.now.since_start;
-        self.phase = Phase::Draining {
+        self.enter(Phase::Draining {
             half: now.saturating_add(within / 2),
             deadline: now.saturating_add(within),
             told: 0,
-        };
+        });
         for listening in &mut self.listeners {
             listening.machine.handle_drain();
         }
@@ -126,8 +141,9 @@ impl<N: Net> Reactor<N> {
 
     fn close_listeners(&mut self) {
         for listening in &mut self.listeners {
-            listening.machine.handle_close();
-            listening.socket = None;
+            if listening.socket.take().is_some() {
+                listening.machine.handle_close();
+            }
         }
     }
 
@@ -168,7 +184,7 @@ impl<N: Net> Reactor<N> {
 
     /// No connection is left: the rings end, and are waited for.
     fn settle(&mut self, deadline: Duration) {
-        self.phase = Phase::Settling { deadline };
+        self.enter(Phase::Settling { deadline });
         for lane in &mut self.lanes {
             lane.producer.finish(End::Drained);
             let all = lane.producer.position();
@@ -200,7 +216,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn finish(&mut self) {
-        self.phase = Phase::Ended;
+        self.enter(Phase::Ended);
         self.answers.clear();
         // Who asks from now on is told at once that nobody answers.
         self.commands = sync_channel(0).1;

@@ -14,12 +14,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::slots::{Fifo, Place};
+use crate::edges;
 use crate::ring::{Parked, Producer};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
     Flowing,
     Blocked { since: Duration },
+}
+
+impl Flow {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Flowing => "flowing",
+            Self::Blocked { .. } => "blocked",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,6 +71,11 @@ impl Lane {
         }
     }
 
+    fn enter(&mut self, next: Flow) {
+        edges::note("ring", self.flow.label(), next.label());
+        self.flow = next;
+    }
+
     pub(crate) fn flow(&self) -> Flow {
         self.flow
     }
@@ -93,7 +108,7 @@ impl Lane {
             return false;
         }
         self.resume_at = target;
-        self.flow = Flow::Blocked { since: now };
+        self.enter(Flow::Blocked { since: now });
         true
     }
 
@@ -115,7 +130,7 @@ impl Lane {
             return None;
         }
         // The wait is not taken back: by now it may be a drain's, for all that is in the ring.
-        self.flow = Flow::Flowing;
+        self.enter(Flow::Flowing);
         let took = now.saturating_sub(since);
         self.blocked += took;
         Some(took)

@@ -16,6 +16,8 @@
 
 use std::time::Duration;
 
+use crate::edges;
+
 /// First wait after EMFILE, ENFILE, ENOBUFS or ENOMEM; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// A descriptor that becomes free is in use again within this time.
@@ -28,6 +30,18 @@ pub(crate) enum State {
     Full,
     Limited { until: Duration },
     Closed,
+}
+
+impl State {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Ready => "ready",
+            Self::Full => "full",
+            Self::Limited { .. } => "limited",
+            Self::Closed => "closed",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -51,16 +65,19 @@ impl Listener {
 
     pub(crate) fn label(&self) -> &'static str {
         match self.state {
-            State::Idle | State::Ready => "ready",
-            State::Full => "full",
-            State::Limited { .. } => "limited",
-            State::Closed => "closed",
+            State::Idle => State::Ready.label(),
+            other => other.label(),
         }
+    }
+
+    fn enter(&mut self, next: State) {
+        edges::note("listener", self.state.label(), next.label());
+        self.state = next;
     }
 
     pub(crate) fn handle_edge(&mut self) {
         if self.state == State::Idle {
-            self.state = State::Ready;
+            self.enter(State::Ready);
         }
     }
 
@@ -71,48 +88,48 @@ impl Listener {
     /// Nobody waits in the backlog.
     pub(crate) fn handle_empty(&mut self) {
         if self.state == State::Ready {
-            self.state = State::Idle;
+            self.enter(State::Idle);
         }
     }
 
     /// The connection limit is reached; who waits, waits in the backlog.
     pub(crate) fn handle_full(&mut self) {
         if self.state == State::Ready {
-            self.state = State::Full;
+            self.enter(State::Full);
         }
     }
 
     /// A connection slot is free.
     pub(crate) fn handle_free(&mut self) {
         if self.state == State::Full {
-            self.state = State::Ready;
+            self.enter(State::Ready);
         }
     }
 
     /// The system has nothing left for another connection.
     pub(crate) fn handle_exhausted(&mut self, now: Duration) {
         if self.state != State::Closed {
-            self.state = State::Limited {
+            self.enter(State::Limited {
                 until: now + self.next_wait,
-            };
+            });
             self.next_wait = (self.next_wait * 2).min(LONGEST_WAIT);
         }
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Duration) {
         if matches!(self.state, State::Limited { until } if until <= now) {
-            self.state = State::Ready;
+            self.enter(State::Ready);
         }
     }
 
     pub(crate) fn handle_close(&mut self) {
-        self.state = State::Closed;
+        self.enter(State::Closed);
     }
 
     /// Before the end: whoever waits in the backlog is to be taken, edge or not.
     pub(crate) fn handle_drain(&mut self) {
         if self.state == State::Idle {
-            self.state = State::Ready;
+            self.enter(State::Ready);
         }
     }
 

@@ -42,6 +42,7 @@ use self::staging::Staging;
 use self::wheel::Wheel;
 use crate::close::CloseReason;
 use crate::conn::{Clocks, Tick};
+use crate::edges;
 use crate::frame::{Cut, Framing, Limits};
 use crate::net::{Event, Mio, Net, Now, Token, Watch};
 use crate::peer::ConnectionId;
@@ -402,6 +403,7 @@ impl<N: Net> Reactor<N> {
         }
         // Paused: who sends on is switched to the mask that is silent for it.
         if slot.watch == Watch::Read {
+            edges::note("registration", "read", "hang-up");
             slot.watch = Watch::HangUp;
             if let Err(error) = self
                 .net

@@ -12,6 +12,7 @@ use super::wheel::NONE;
 use super::{Counters, READ_SIZES, Reactor, system};
 use crate::close::{CloseReason, DiscardReason};
 use crate::conn::PeerEnd;
+use crate::edges;
 use crate::frame::{self, Cut, Framing};
 use crate::net::{Net, Watch};
 use crate::peer::ConnectionId;
@@ -398,6 +399,7 @@ impl<N: Net> Reactor<N> {
         if slot.watch == Watch::Read {
             return;
         }
+        edges::note("registration", "hang-up", "read");
         slot.watch = Watch::Read;
         let Some(stream) = &slot.stream else { return };
         if let Err(error) = self

@@ -7,19 +7,72 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::Delivered;
 use super::plan::{Ending, Script, cut_message};
 use crate::books::Books;
 use crate::close::CloseReason;
 use crate::consumer::{Messages, Record};
 use crate::peer::{ConnectionId, Peer};
 
+/// What a consumer is shown: a record, or one message of it.
+#[derive(Debug)]
+pub(super) enum Shown {
+    Opened(ConnectionId, Peer),
+    Message {
+        who: ConnectionId,
+        text: Vec<u8>,
+        /// With its marks.
+        bytes: usize,
+        form: Form,
+    },
+    Gap(ConnectionId, u64),
+    Closed(ConnectionId, CloseReason, Books),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form {
+    Whole,
+    Truncated,
+    Unterminated,
+}
+
+impl Shown {
+    /// A record that has no messages.
+    pub(super) fn of(record: &Record<'_>) -> Self {
+        match record {
+            Record::Opened { who, peer, .. } => Self::Opened(*who, *peer),
+            Record::Gap { who, bytes, .. } => Self::Gap(*who, *bytes),
+            Record::Closed {
+                who, reason, books, ..
+            } => Self::Closed(*who, *reason, *books),
+            Record::Messages(messages) => panic!("{messages:?}: one by one"),
+        }
+    }
+
+    pub(super) fn message(messages: &Messages<'_>, text: &[u8], bytes: usize) -> Self {
+        let form = match messages {
+            m if m.is_truncated() => Form::Truncated,
+            m if m.is_unterminated() => Form::Unterminated,
+            _ => Form::Whole,
+        };
+        Self::Message {
+            who: messages.who(),
+            text: text.to_vec(),
+            bytes,
+            form,
+        }
+    }
+}
+
 /// What is known of one connection from the consumer's side.
 #[derive(Debug)]
 struct Account {
     script: Rc<Script>,
+    peer: Peer,
     port: u16,
     /// The message that is due.
     next: usize,
+    messages: u64,
     /// Something was discarded since the last message.
     gap: bool,
     /// The stream was cut inside the last message: nothing may follow.
@@ -60,36 +113,32 @@ impl Ledger {
         ids
     }
 
-    /// One record was delivered; of messages, the first `most`.
-    pub(super) fn take(&mut self, record: &Record<'_>, most: usize) {
-        match record {
-            Record::Opened { who, peer, .. } => {
-                let Peer::Tcp(address) = peer else {
-                    panic!("{who}: {peer:?}")
-                };
-                let script = self.scripts.get(&address.port());
-                let account = Account {
-                    script: script.expect("a peer of ours").clone(),
-                    port: address.port(),
-                    next: 0,
-                    gap: false,
-                    cut: false,
-                    published: 0,
-                    discarded: 0,
-                    closed: None,
-                };
-                let before = self.accounts.insert(*who, account);
-                assert!(before.is_none(), "{who} was opened twice");
+    /// One was delivered.
+    pub(super) fn take(&mut self, shown: &Shown) {
+        match shown {
+            Shown::Opened(who, peer) => self.open(*who, *peer),
+            Shown::Message {
+                who,
+                text,
+                bytes,
+                form,
+            } => {
+                let (max, discards) = (self.max, self.discards);
+                let account = self.account(*who);
+                assert!(!account.cut, "{who}: a message behind the cut one");
+                // The stream may have ended before more came than is legal.
+                let cut = matches!(form, Form::Unterminated).then_some(&text[..]);
+                account.skip_discarded(max, discards, cut);
+                account.message(*who, text, *form, max);
+                account.published += *bytes as u64;
+                self.messages += 1;
             }
-            Record::Messages(messages) => self.messages(messages, most),
-            Record::Gap { who, bytes, .. } => {
+            Shown::Gap(who, bytes) => {
                 let account = self.account(*who);
                 account.discarded += bytes;
                 account.gap = true;
             }
-            Record::Closed {
-                who, reason, books, ..
-            } => {
+            Shown::Closed(who, reason, books) => {
                 let account = self.account(*who);
                 assert!(books.balanced(), "{who}: {books:?}");
                 assert_eq!(
@@ -102,6 +151,27 @@ impl Ledger {
         }
     }
 
+    fn open(&mut self, who: ConnectionId, peer: Peer) {
+        let Peer::Tcp(address) = peer else {
+            panic!("{who}: {peer:?}")
+        };
+        let script = self.scripts.get(&address.port());
+        let account = Account {
+            script: script.expect("a peer of ours").clone(),
+            peer,
+            port: address.port(),
+            next: 0,
+            messages: 0,
+            gap: false,
+            cut: false,
+            published: 0,
+            discarded: 0,
+            closed: None,
+        };
+        let before = self.accounts.insert(who, account);
+        assert!(before.is_none(), "{who} was opened twice");
+    }
+
     fn account(&mut self, who: ConnectionId) -> &mut Account {
         let account = self.accounts.get_mut(&who);
         let account = account.unwrap_or_else(|| panic!("{who} never opened"));
@@ -109,28 +179,18 @@ impl Ledger {
         account
     }
 
-    fn messages(&mut self, messages: &Messages<'_>, most: usize) {
-        let who = messages.who();
-        let (max, discards) = (self.max, self.discards);
-        let mut seen = 0;
-        for text in messages.iter().take(most) {
-            let account = self.account(who);
-            assert!(!account.cut, "{who}: a message behind the cut one");
-            // The stream may have ended before more came than is legal.
-            let cut = messages.is_unterminated().then_some(text);
-            account.skip_discarded(max, discards, cut);
-            account.message(who, text, messages, max);
-            seen += 1;
-        }
-        assert!(seen > 0, "{who}: a record without a message");
-        self.messages += seen;
-        let whole = messages.iter().count() as u64;
-        let bytes = if seen == whole {
-            messages.raw().len()
-        } else {
-            bytes_of(messages, most)
-        };
-        self.account(who).published += bytes as u64;
+    /// What was delivered of each connection.
+    pub(super) fn delivered(&self) -> Vec<Delivered> {
+        let delivered = self.accounts.iter().map(|(who, account)| Delivered {
+            who: *who,
+            peer: account.peer,
+            messages: account.messages,
+            bytes: account.published,
+            closed: account.closed.map(|(reason, _)| reason),
+        });
+        let mut delivered: Vec<_> = delivered.collect();
+        delivered.sort_unstable_by_key(|one| one.who);
+        delivered
     }
 
     /// At the very end: what a peer sent wholly and finished properly has arrived wholly, if nothing cut
@@ -149,7 +209,7 @@ impl Ledger {
             );
             let proper = matches!(
                 script.ending,
-                Ending::Fin | Ending::HalfClose | Ending::InMessage
+                Ending::Fin | Ending::HalfClose | Ending::FinReset | Ending::InMessage
             );
             if reason == CloseReason::Eof && proper && sent == script.bytes.len() as u64 {
                 let mut due = script.messages.iter().skip(account.next);
@@ -187,7 +247,7 @@ impl Account {
         self.script.messages.get(self.next)
     }
 
-    fn message(&mut self, who: ConnectionId, text: &[u8], record: &Messages<'_>, max: usize) {
+    fn message(&mut self, who: ConnectionId, text: &[u8], form: Form, max: usize) {
         let script = self.script.clone();
         let tail = cut_message(text.len());
         let due = match script.messages.get(self.next) {
@@ -201,26 +261,25 @@ impl Account {
                 String::from_utf8_lossy(&text[..text.len().min(60)])
             )
         };
-        if record.is_truncated() {
-            assert!(due.len() > max, "{}, truncated", what());
-            assert!(text == &due[..max], "{}", what());
-        } else if record.is_unterminated() {
-            // A count that was cut before it could be told from a line is one.
-            let undecided = self.next == 0 && script.bytes.starts_with(text);
-            assert!(
-                undecided || due.starts_with(text),
-                "{}, unterminated",
-                what()
-            );
-            self.cut = true;
-        } else {
-            assert!(
-                self.next < script.messages.len(),
-                "{}, beyond the last",
-                what()
-            );
-            assert!(text == due && due.len() <= max, "{}", what());
+        match form {
+            Form::Truncated => {
+                assert!(due.len() > max, "{}, truncated", what());
+                assert!(text == &due[..max], "{}", what());
+            }
+            Form::Unterminated => {
+                // A count that was cut before it could be told from a line is one.
+                let undecided = self.next == 0 && script.bytes.starts_with(text);
+                let is_cut = undecided || due.starts_with(text);
+                assert!(is_cut, "{}, unterminated", what());
+                self.cut = true;
+            }
+            Form::Whole => {
+                let is_sent = self.next < script.messages.len();
+                assert!(is_sent, "{}, beyond the last", what());
+                assert!(text == due && due.len() <= max, "{}", what());
+            }
         }
+        self.messages += 1;
         self.next += 1;
         self.gap = false;
     }
@@ -229,13 +288,4 @@ impl Account {
 /// A connection's port is its number.
 pub(super) fn address(port: u16) -> Peer {
     Peer::Tcp(SocketAddr::from(([10, 0, 0, (port % 5) as u8], port)))
-}
-
-/// The bytes of the first `most` messages of a record, marks included.
-pub(super) fn bytes_of(messages: &Messages<'_>, most: usize) -> usize {
-    let Some(last) = messages.iter().take(most).last() else {
-        return 0;
-    };
-    let end = last.as_ptr().addr() - messages.raw().as_ptr().addr() + last.len();
-    end + usize::from(!messages.framing().is_counted())
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::{Simulation, Stream};
 use crate::config::{Config, Listen, OnConsumerGone, OnOversize};
 use crate::frame::Framing;
 use crate::net::sim::{Fault, Faults, Random};
@@ -16,6 +17,8 @@ pub(super) enum Ending {
     Fin,
     /// FIN, and it waits for ours.
     HalfClose,
+    /// FIN, and some time later RST.
+    FinReset,
     /// FIN in the middle of a message.
     InMessage,
     /// RST.
@@ -24,6 +27,18 @@ pub(super) enum Ending {
     Garbage,
     /// Nothing more, for ever.
     Vanish,
+}
+
+impl Ending {
+    const ALL: [Self; 7] = [
+        Self::Fin,
+        Self::HalfClose,
+        Self::FinReset,
+        Self::InMessage,
+        Self::Reset,
+        Self::Garbage,
+        Self::Vanish,
+    ];
 }
 
 /// One connection of a peer, from beginning to end.
@@ -52,28 +67,49 @@ pub(super) struct Plan {
     pub(super) interleave: u16,
     /// When the faults stop.
     pub(super) calm_at: Duration,
+    /// A stop comes in a drain, or not at all.
+    pub(super) stops_drain: bool,
+    /// The longest time that a consumer works on a batch.
+    pub(super) work: Duration,
 }
+
+/// What a peer sends at most, give or take a message or two.
+const MOST_BYTES: usize = 1 << 20;
 
 fn ms(millis: usize) -> Duration {
     Duration::from_millis(millis as u64)
 }
 
 impl Plan {
-    pub(super) fn new(random: &mut Random, without: Option<Fault>) -> Self {
+    pub(super) fn new(random: &mut Random, simulation: &Simulation) -> Self {
         let mut faults = Faults::swarm(random);
         // These end the whole: in one run of some, not in one of two.
         for fault in [Fault::ConsumerDies, Fault::Stop, Fault::EarlyDrain] {
             let permille = if random.permille(120) { 2 } else { 0 };
             faults.set(fault, permille);
         }
-        if let Some(fault) = without {
+        // An operator who loses patience with a drain.
+        let stops_drain = faults.may(Fault::EarlyDrain) && random.permille(500);
+        if stops_drain {
+            faults.set(Fault::EarlyDrain, 20);
+            faults.set(Fault::Stop, 300);
+        }
+        if let Some(fault) = simulation.options.without {
             faults.set(fault, 0);
         }
-        let config = config(random);
+        let config = match &simulation.config {
+            Some(config) => config.clone(),
+            None => config(random),
+        };
         let peers = random.within(1..=24);
         let mut scripts = Vec::new();
         for number in 0..peers {
-            scripts.push(script(random, &config, &faults, number));
+            let place = random.below(config.listeners.len());
+            let sent = match &simulation.peers {
+                Some(peers) => peers(random, place).into(),
+                None => letters(random, &config, place, number),
+            };
+            scripts.push(script(random, &config, &faults, place, sent));
         }
         let scarce = faults.may(Fault::NoDescriptor);
         Self {
@@ -85,7 +121,9 @@ impl Plan {
             window: random.one_of(&[64, 1 << 10, 8 << 10, 64 << 10]),
             backlog: random.one_of(&[1, 4, 128]),
             interleave: random.one_of(&[0, 50, 200, 500]),
-            calm_at: ms(random.within(200..=4000)),
+            calm_at: calm_at(random, &config),
+            stops_drain,
+            work: ms(random.one_of(&[0, 0, 1, 30, 300])),
             config,
             faults,
             scripts,
@@ -147,17 +185,48 @@ fn smallest_ring(config: &Config) -> usize {
     }
 }
 
-fn script(random: &mut Random, config: &Config, faults: &Faults, number: usize) -> Script {
-    let place = random.below(config.listeners.len());
-    let framing = config.listeners[place].framing.clone().unwrap_or_default();
-    // What a sender to `auto` decides for all of its connection.
-    let wire = match framing {
-        Framing::Auto => random.one_of(&[true, false]).then_some(Framing::Octet),
-        other => Some(other),
+/// When the faults stop: some time after every clock may have struck, or before.
+fn calm_at(random: &mut Random, config: &Config) -> Duration {
+    let clocks = config.deadlines;
+    let clock = random.one_of(&[clocks.idle, clocks.message, clocks.stall, clocks.age]);
+    let longest = clock.unwrap_or_default().max(ms(2000));
+    ms(random.within(200..=2 * longest.as_millis() as usize))
+}
+
+/// What a peer is to send, and in which framing, if the simulation itself has framed it.
+struct Sent {
+    wire: Option<Framing>,
+    stream: Stream,
+}
+
+impl From<Stream> for Sent {
+    fn from(stream: Stream) -> Self {
+        Self { wire: None, stream }
     }
-    .unwrap_or(Framing::Line);
+}
+
+/// Messages that say whose they are and which, filled up with letters.
+fn letters(random: &mut Random, config: &Config, place: usize, number: usize) -> Sent {
+    let framing = config.listeners[place].framing.as_ref();
+    let wire = match framing.unwrap_or(&config.framing).clone() {
+        // What a sender to `auto` decides for all of its connection.
+        Framing::Auto if random.permille(500) => Framing::Octet,
+        Framing::Auto => Framing::Line,
+        Framing::Custom(framer) => panic!(
+            "{} is a framing of your own: say by `Simulation::peers` what its peers send",
+            framer.name()
+        ),
+        other => other,
+    };
     let max = config.max_message;
-    let count = random.one_of(&[0, 1, 3, 20, 100]);
+    let count = random
+        .one_of(&[0, 1, 3, 20, 100, 400])
+        .min(1 + MOST_BYTES / max);
+    let largest = if matches!(wire, Framing::U16) {
+        usize::from(u16::MAX)
+    } else {
+        usize::MAX
+    };
     let mut messages = Vec::new();
     for n in 0..count {
         let size = match random.below(12) {
@@ -166,7 +235,8 @@ fn script(random: &mut Random, config: &Config, faults: &Faults, number: usize) 
             2 => max + 1,
             3 => max * 3 + 7,
             _ => random.within(0..=max),
-        };
+        }
+        .min(largest);
         let mut text = format!("<{number}.{n}>").into_bytes();
         let filler = (0..size).map(|at| b'a' + (at % 23) as u8);
         text.extend(filler.skip(text.len()));
@@ -177,43 +247,56 @@ fn script(random: &mut Random, config: &Config, faults: &Faults, number: usize) 
         }
         messages.push(text);
     }
-    let endings: Vec<Ending> = [
-        (Fault::HalfClose, Ending::HalfClose),
-        (Fault::FinInMessage, Ending::InMessage),
-        (Fault::Reset, Ending::Reset),
-        (Fault::Garbage, Ending::Garbage),
-        (Fault::Vanish, Ending::Vanish),
-    ]
-    .into_iter()
-    .filter(|(fault, _)| faults.may(*fault))
-    // Whatever comes is a line, or a count, of u16 and u32.
-    .filter(|(fault, _)| *fault != Fault::Garbage || garbage(&wire).is_some())
-    // Without a clock that finds it, a peer that vanished keeps its place for ever.
-    .filter(|(fault, _)| *fault != Fault::Vanish || config.deadlines.idle.is_some())
-    .map(|(_, ending)| ending)
-    .chain([Ending::Fin])
-    .collect();
-    let mut bytes: Vec<u8> = messages.iter().flat_map(|m| frame(&wire, m)).collect();
-    let mut ending = random.one_of(&endings);
-    match ending {
-        Ending::InMessage => {
+    let bytes = messages.iter().flat_map(|m| frame(&wire, m)).collect();
+    Sent {
+        wire: Some(wire),
+        stream: Stream { bytes, messages },
+    }
+}
+
+fn script(
+    random: &mut Random,
+    config: &Config,
+    faults: &Faults,
+    place: usize,
+    sent: Sent,
+) -> Script {
+    let max = config.max_message;
+    let Stream {
+        mut bytes,
+        messages,
+    } = sent.stream;
+    let wire = sent.wire.as_ref();
+    let may = |ending: &Ending| match ending {
+        Ending::Fin => true,
+        Ending::HalfClose => faults.may(Fault::HalfClose),
+        Ending::Reset => faults.may(Fault::Reset),
+        Ending::FinReset => faults.may(Fault::Reset) && faults.may(Fault::HalfClose),
+        // Of what somebody else framed, nobody here knows what breaks it.
+        Ending::InMessage => faults.may(Fault::FinInMessage) && wire.is_some() && max >= 16,
+        // Whatever comes is a line, or a count, of u16 and u32.
+        Ending::Garbage => faults.may(Fault::Garbage) && wire.and_then(garbage).is_some(),
+        // Without a clock that finds it, a peer that vanished keeps its place for ever.
+        Ending::Vanish => faults.may(Fault::Vanish) && config.deadlines.idle.is_some(),
+    };
+    let endings: Vec<_> = Ending::ALL.into_iter().filter(may).collect();
+    let ending = random.one_of(&endings);
+    match (ending, wire) {
+        (Ending::InMessage, Some(wire)) => {
             // Longer than any prefix, so that it is one message, cut.
             let last = cut_message(max.min(40));
-            let framed = frame(&wire, &last);
+            let framed = frame(wire, &last);
             let marks = framed.len() - last.len();
             let keep =
                 framed.len() - 1 - random.below(max.min(40) - 1).min(framed.len() - marks - 2);
             bytes.extend(&framed[..keep]);
         }
-        Ending::Garbage => bytes.extend(garbage(&wire).unwrap_or_default()),
-        Ending::Reset if random.permille(500) && !bytes.is_empty() => {
+        (Ending::Garbage, Some(wire)) => bytes.extend(garbage(wire).unwrap_or_default()),
+        (Ending::Reset, _) if random.permille(500) && !bytes.is_empty() => {
             let keep = random.below(bytes.len());
             bytes.truncate(keep);
         }
         _ => {}
-    }
-    if ending == Ending::InMessage && max < 16 {
-        ending = Ending::Fin;
     }
     let pause = ms(random.one_of(&[0, 1, 20, 400]));
     let piece = random.one_of(&[1, 7, 100, 5000, 100_000]);

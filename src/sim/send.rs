@@ -65,6 +65,9 @@ impl Sender {
     pub(super) fn is_runnable(&self, now: Duration) -> bool {
         match (self.state, &self.peer) {
             (State::Over | State::Vanished, _) => false,
+            (State::Finished, Some(peer)) if self.may_reset() => {
+                self.next_at <= now || peer.sees_fin()
+            }
             (State::Finished, Some(peer)) => peer.sees_fin(),
             (State::Sending, Some(peer)) => self.next_at <= now && peer.can_send(),
             _ => self.next_at <= now,
@@ -76,6 +79,7 @@ impl Sender {
         let waits = match (self.state, &self.peer) {
             (State::Before, _) => true,
             (State::Sending, Some(peer)) => peer.can_send(),
+            (State::Finished, _) => self.may_reset(),
             _ => false,
         };
         (waits && self.next_at > now).then_some(self.next_at)
@@ -85,8 +89,16 @@ impl Sender {
         match self.state {
             State::Before => self.connect(network),
             State::Sending => self.send(network),
-            // Ours has come, or the connection is gone.
-            State::Finished => self.state = State::Over,
+            // Ours has come, or the connection is gone, or it has waited for long enough.
+            State::Finished => {
+                if self.may_reset()
+                    && let Some(peer) = &self.peer
+                {
+                    network.note(Fault::Reset);
+                    peer.reset();
+                }
+                self.state = State::Over;
+            }
             State::Vanished | State::Over => {}
         }
     }
@@ -157,6 +169,13 @@ impl Sender {
                 peer.finish();
                 self.state = State::Finished;
             }
+            Ending::FinReset => {
+                network.note(Fault::HalfClose);
+                peer.finish();
+                let time = self.random.within(0..=300) as u64;
+                self.next_at = network.now() + Duration::from_millis(time);
+                self.state = State::Finished;
+            }
             Ending::Reset => {
                 network.note(Fault::Reset);
                 peer.reset();
@@ -167,6 +186,10 @@ impl Sender {
                 self.state = State::Vanished;
             }
         }
+    }
+
+    fn may_reset(&self) -> bool {
+        self.script.ending == Ending::FinReset
     }
 
     /// The faults stop: who had vanished is found to be gone.

@@ -1,15 +1,7 @@
-//! The same reactor, over a network and a clock that a seed decides.
+//! A run: reactors, consumers, peers and an operator, one step of one of them after the other.
 //!
-//! In: a `u64`. Out: what happened and how often, or a panic that names what broke. The production code
-//! runs, whole reactors with their consumers; simulated are the peers, the kernel and the time. Everything
-//! happens in one thread, so that one seed is one run, for ever.
-//!
-//! Never here: a wait, a real clock, a socket.
-
-mod consume;
-mod ledger;
-mod plan;
-mod send;
+//! In: a [`Plan`]. Out: an [`Outcome`], or a panic that says what broke.
+//! Never here: a choice that chance did not make.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -17,76 +9,32 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::consume::Taker;
-use self::ledger::Ledger;
-use self::plan::Plan;
-use self::send::Sender;
-use crate::books::Tally;
-use crate::close::CloseReason;
+use super::consume::{Moody, Taker};
+use super::ledger::Ledger;
+use super::plan::Plan;
+use super::send::Sender;
+use super::{Outcome, Simulation};
 use crate::config::OnOversize;
 use crate::consumer::Ended;
-pub use crate::net::sim::{Fault, Faults, Random};
-use crate::net::sim::{SimNet, SimNetwork, SimWaker};
+use crate::edges;
+use crate::net::sim::SimNet;
+use crate::net::sim::{Fault, Random, SimNetwork, SimWaker};
 use crate::reactor::{Handle, Query, Reactor, Target, Turn};
 use crate::status::{BoundAddr, ConnectionInfo};
 
-/// What one run came to.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Outcome {
-    /// How often each fault happened.
-    pub faults: Faults,
-    /// Connections that ended, by reason.
-    pub closed: Tally<CloseReason>,
-    /// Connections that were accepted.
-    pub accepted: u64,
-    /// Messages delivered.
-    pub messages: u64,
-    /// Steps taken by anybody.
-    pub steps: u64,
-    /// Time that passed in the simulation.
-    pub time: Duration,
-    /// Every event in words, if [`Options::trace`] asked for it.
-    pub trace: Vec<String>,
-}
-
-/// How to run.
-#[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct Options {
-    /// A fault that does not happen.
-    pub without: Option<Fault>,
-    /// Keep every event in words. On a panic it is printed.
-    pub trace: bool,
-}
-
-/// Runs one seed.
-///
-/// ```
-/// let first = fanin::sim::run(4711, fanin::sim::Options::default());
-/// let again = fanin::sim::run(4711, fanin::sim::Options::default());
-/// assert_eq!(first.steps, again.steps);
-/// ```
-///
-/// # Panics
-///
-/// When an invariant does not hold, a message is lost, doubled, changed or out of order, books do not
-/// balance, or something that should come to its end does not.
-pub fn run(seed: u64, options: Options) -> Outcome {
-    let mut random = Random::new(seed);
-    let plan = Plan::new(&mut random, options.without);
-    let world = World::new(&plan, &mut random, options.trace);
-    let _told = Told(&world.network, options.trace);
-    world.play(&plan)
-}
-
 /// Prints the trace when a run panics.
-struct Told<'w>(&'w SimNetwork, bool);
+pub(super) struct Told<'w>(&'w World);
+
+impl<'w> Told<'w> {
+    pub(super) fn new(world: &'w World) -> Self {
+        Self(world)
+    }
+}
 
 impl Drop for Told<'_> {
     fn drop(&mut self) {
-        if self.1 && std::thread::panicking() {
-            for line in self.0.trace() {
+        if std::thread::panicking() {
+            for line in self.0.network.trace() {
                 eprintln!("{line}");
             }
         }
@@ -107,7 +55,7 @@ struct Turner {
     failed: Cell<bool>,
 }
 
-struct World {
+pub(super) struct World {
     network: SimNetwork,
     handle: Handle,
     turners: Vec<Turner>,
@@ -117,6 +65,7 @@ struct World {
     random: RefCell<Random>,
     lists: RefCell<Vec<Query<ConnectionInfo>>>,
     interleave: u16,
+    stops_drain: bool,
     /// Who acts, and what an operator may do, is over once the faults stop.
     calm: Cell<bool>,
     draining: Cell<bool>,
@@ -137,11 +86,11 @@ enum Actor {
 }
 
 impl World {
-    fn new(plan: &Plan, random: &mut Random, trace: bool) -> Rc<Self> {
+    pub(super) fn new(plan: &Plan, simulation: &Simulation, random: &mut Random) -> Rc<Self> {
         let reactors = plan.config.reactors;
         let network = SimNetwork::new(random.fork(), plan.faults.clone(), reactors);
         network.limit(plan.descriptors, plan.window, plan.backlog);
-        if trace {
+        if simulation.options.trace {
             network.keep_trace();
         }
         let cell: Rc<OnceCell<Weak<Self>>> = Rc::default();
@@ -161,7 +110,8 @@ impl World {
             .collect();
         let address = BoundAddr::Tcp(([127, 0, 0, 1], 1).into());
         let addresses = vec![address; plan.config.listeners.len()];
-        let checked = plan.config.clone().validate().expect("a legal plan");
+        let checked = plan.config.clone().validate();
+        let checked = checked.unwrap_or_else(|errors| panic!("{errors}"));
         let fanin = checked.assemble(nets, addresses).expect("nothing can fail");
         let discards = plan.config.on_oversize == Some(OnOversize::Discard);
         let mut ledger = Ledger::new(plan.config.max_message, discards);
@@ -176,9 +126,15 @@ impl World {
             })
             .collect();
         let turners = fanin.reactors.into_iter().zip(wakers);
-        let takers = fanin.consumers.into_iter();
+        let takers = fanin.consumers.into_iter().map(|consumer| {
+            let work = match &simulation.consume {
+                Some(consume) => consume(consumer.index()),
+                None => Box::new(Moody::new(&network, random.fork(), plan.work)),
+            };
+            RefCell::new(Taker::new(consumer, work, random.fork()))
+        });
+        let takers = takers.collect();
         let world = Rc::new(Self {
-            network,
             handle: fanin.handle,
             turners: turners
                 .map(|(reactor, waker)| Turner {
@@ -189,29 +145,29 @@ impl World {
                     failed: Cell::new(false),
                 })
                 .collect(),
-            takers: takers
-                .map(|consumer| RefCell::new(Taker::new(consumer, random.fork())))
-                .collect(),
+            takers,
             senders,
             ledger: RefCell::new(ledger),
             random: RefCell::new(random.fork()),
             lists: RefCell::default(),
             interleave: plan.interleave,
+            stops_drain: plan.stops_drain,
             calm: Cell::new(false),
             draining: Cell::new(false),
             stalls: plan.config.deadlines.stall.is_some(),
             early: Cell::new(false),
             stopped: Cell::new(false),
             steps: Cell::new(0),
+            network,
         });
         cell.set(Rc::downgrade(&world)).expect("set once");
         world
     }
 
-    fn play(&self, plan: &Plan) -> Outcome {
+    pub(super) fn play(&self, plan: &Plan) -> Outcome {
         // With faults, until they stop.
         self.until("the faults stop", |w| {
-            w.network.now() >= plan.calm_at || w.is_ending() || w.is_quiet()
+            w.network.now() >= plan.calm_at || w.is_over() || w.is_quiet()
         });
         self.calm_down();
         // Without: everything comes to its end by itself.
@@ -229,6 +185,8 @@ impl World {
             closed: snapshot.connections.closed,
             accepted: snapshot.connections.accepted,
             messages: self.ledger.borrow().messages,
+            delivered: self.ledger.borrow().delivered(),
+            edges: edges::take(),
             steps: self.steps.get(),
             time: self.network.now(),
             trace: self.network.trace(),
@@ -426,11 +384,14 @@ impl World {
             }
         }
         if self.network.strikes(Fault::EarlyDrain) {
-            let within = self.random.borrow_mut().within(0..=2000);
+            let within = match self.stops_drain {
+                true => 2000,
+                false => self.random.borrow_mut().one_of(&[0, 5, 100, 2000]),
+            };
             self.early.set(true);
-            self.drain(Duration::from_millis(within as u64));
+            self.drain(Duration::from_millis(within));
         }
-        if self.network.strikes(Fault::Stop) {
+        if (self.draining.get() || !self.stops_drain) && self.network.strikes(Fault::Stop) {
             self.network.say(|| "stops".to_owned());
             self.stopped.set(true);
             self.draining.set(true);

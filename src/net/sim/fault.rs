@@ -143,6 +143,11 @@ impl Faults {
         self.permille = [0; Fault::ALL.len()];
     }
 
+    /// Is nothing going to happen any more?
+    pub fn is_calm(&self) -> bool {
+        self.permille.iter().all(|permille| *permille == 0)
+    }
+
     /// How often it happened.
     pub fn happened(&self, fault: Fault) -> u64 {
         self.happened[fault as usize]

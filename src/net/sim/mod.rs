@@ -157,6 +157,10 @@ impl SimNetwork {
         self.say(|| "the faults stop".to_owned());
     }
 
+    pub(crate) fn is_calm(&self) -> bool {
+        self.0.borrow().faults.is_calm()
+    }
+
     pub(crate) fn faults(&self) -> Faults {
         self.0.borrow().faults.clone()
     }
