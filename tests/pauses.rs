@@ -421,7 +421,8 @@ fn who_is_there_when_the_time_is_up_is_told_of_once_and_only_if_it_ever_sent() {
 fn who_is_told_to_leave_while_staging_is_spent_is_read_once_there_is_room() {
     let mut config = config();
     config.max_message = 16 << 10;
-    config.staging_bytes = 16 << 10;
+    // One block, which more than half of a message takes wholly.
+    config.staging_bytes = (16 << 10) + 64;
     let mut world = World::new(config);
     let mut holder = world.connect();
     holder.write_all(&[b'x'; 10 << 10]).unwrap();

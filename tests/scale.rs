@@ -26,6 +26,53 @@ fn grow(fanin: &Fanin, peers: &mut Vec<TcpStream>, to: usize) -> u64 {
     fanin.memory()
 }
 
+/// A budget of parts, every second of which ends; the others grow, for which no hole is large enough.
+#[test]
+fn holes_between_parts_of_messages_lie_inside_of_the_sum() {
+    const PEERS: usize = 1000;
+    let limits = [
+        "--max-message",
+        "64KiB",
+        "--staging",
+        "16MiB",
+        "--max-connections",
+        "1000",
+    ];
+    let mut fanin = Fanin::start(&limits);
+    let mut peers: Vec<TcpStream> = (0..PEERS).map(|_| fanin.connect()).collect();
+    let mut sent = 0;
+    for part in [12_000, 20_000, 28_000] {
+        for peer in &mut peers {
+            peer.write_all(&vec![b'x'; part]).unwrap();
+            sent += part;
+        }
+        let (left, stay): (Vec<_>, Vec<_>) =
+            peers.into_iter().enumerate().partition(|(n, _)| n % 2 == 0);
+        for (_, mut peer) in left {
+            peer.write_all(b"\n").unwrap();
+            sent += 1;
+        }
+        peers = stay.into_iter().map(|(_, peer)| peer).collect();
+        let open = peers.len();
+        wait_for("every second one has left", 3 * PATIENCE, || {
+            (fanin.report_now()["connections"]["open"] == open).then_some(())
+        });
+    }
+    let (memory, sum) = (fanin.memory(), fanin.printed_sum());
+    assert!(
+        memory <= sum,
+        "{memory} bytes, and at most {sum} were promised"
+    );
+    let open = peers.len();
+    for mut peer in peers {
+        peer.write_all(b"\n").unwrap();
+        sent += 1;
+    }
+    let report = fanin.drain();
+    println!("{memory} B of at most {sum}; {open} were left");
+    assert_eq!(report["bytes"]["delivered"], sent);
+}
+
 #[test]
 fn an_idle_connection_costs_at_most_256_bytes() {
     const FEW: usize = 1_000;

@@ -224,9 +224,9 @@ pub(crate) fn run(fanin: &Path, case: &Case) -> Result<Outcome> {
     let staged = books.pointer("/peak/staging_bytes").and_then(Value::as_u64);
     match (bound, staged) {
         (Some(bound), Some(staged)) => {
-            // The budget is in the sum twice, for parts and for the holes between them.
-            let unused = STAGING.saturating_sub(staged * case.reactors as u64);
-            let bound = bound.saturating_sub(2 * unused);
+            // Of the budget, what was used at one time, and as much again that was at another.
+            let touched = 2 * staged * case.reactors as u64;
+            let bound = bound.saturating_sub(STAGING.saturating_sub(touched));
             if memory > bound {
                 complaints.push(format!(
                     "{memory} B of memory, {bound} B were promised, of which {staged} B of staging"

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::{Config, Listen, ListenAddr, OnOversize};
 use crate::frame::{Framing, OversizePolicy};
 use crate::peer::{MAX_REACTORS, MAX_SLOTS};
-use crate::reactor::{MARKS, READ_SIZES, SMALLEST_PART, claim_len, slot_bytes};
+use crate::reactor::{MARKS, READ_SIZES, claim_len, slot_bytes, staging_class, staging_most};
 use crate::status::{Bytes, MemoryBound};
 
 /// The smallest ring that is chosen when none is given.
@@ -307,8 +307,10 @@ impl Checked {
         let rings = c.reactors * c.consumers;
         let slots = c.reactors * c.max_connections;
         // The oldest holder of each ring may go one message beyond the budget.
-        let budgets = self.staging_bytes().saturating_mul(c.reactors);
-        let beyond = rings * (c.max_message + MARKS).max(SMALLEST_PART);
+        let largest = c.max_message + MARKS;
+        let arenas = staging_most(self.staging_bytes(), largest).saturating_mul(c.reactors);
+        let beyond = rings * staging_class(largest, largest);
+        let smallest_part = staging_class(1, largest);
         let scratch = c.max_message + MARKS + READ_SIZES[READ_SIZES.len() - 1];
         let ring = Bytes(self.ring_bytes as u64);
         MemoryBound {
@@ -337,14 +339,10 @@ impl Checked {
                     &format!("{} of a batch's connections", several(rings, "table")),
                     rings * (self.ring_bytes / 8) / 2 * 3,
                 ),
-                term("staging", budgets.saturating_add(beyond)),
-                // The allocator's: parts grow by class, and a hole of one class fits none of the next. The
-                // worst that connections were made to do left about 30 MiB of holes beside 64 of parts;
-                // twice that is said. An arena of our own would need no such term.
-                term("holes between its parts", budgets),
+                term("staging", arenas.saturating_add(beyond)),
                 term(
-                    &format!("{} smallest parts of {SMALLEST_PART} B", c.max_connections),
-                    c.max_connections * SMALLEST_PART,
+                    &format!("{} smallest parts of {smallest_part} B", c.max_connections),
+                    c.max_connections * smallest_part,
                 ),
                 term(
                     &several(c.reactors, "reactor"),

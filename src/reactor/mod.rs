@@ -4,6 +4,7 @@
 //! Never here: a wait outside `poll`, a lock, a log write, a user's hook.
 
 mod accept;
+mod arena;
 #[cfg(feature = "sim")]
 mod check;
 mod control;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+pub(crate) use self::arena::{class as staging_class, most as staging_most};
 use self::control::{COMMANDS, Command};
 pub use self::control::{Handle, Query, Target};
 pub(crate) use self::control::{Orders, Remote};
@@ -37,7 +39,6 @@ use self::listener::Listener;
 use self::serve::Served;
 pub(crate) use self::serve::claim_len;
 use self::slots::{Fifo, Place, Slot, Slots, token};
-pub(crate) use self::staging::SMALLEST as SMALLEST_PART;
 use self::staging::Staging;
 use self::wheel::Wheel;
 use crate::close::CloseReason;

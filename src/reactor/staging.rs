@@ -3,25 +3,28 @@
 //! In: bytes of one connection's unfinished message. Out: the same bytes, together. A budget over all.
 //! Never here: what a message is.
 //!
-//! Buffers grow by size class (256 B, doubling), are charged by class, and are linked in the order in
-//! which their messages began. The oldest holder of each ring may go beyond the budget, up to one largest
-//! message: without that, holders wait for one another for ever, or for another ring's consumer. It does
-//! so in small steps, because what a step
-//! reads beyond the end of its message is the beginning of another one, which is not the oldest: so a
-//! smallest part for each connection may come on top.
+//! Parts lie in an arena, in blocks that double as they grow, and are linked in the order in which their
+//! messages began. The oldest holder of each ring may go beyond the budget, up to one largest message, in
+//! a reserve that is its ring's: without that, holders wait for one another for ever, or for another
+//! ring's consumer. It does so in small steps, because what a step reads beyond the end of its message is
+//! the beginning of another one, which is not the oldest: so a smallest part for each connection may come
+//! on top.
 
 use slab::Slab;
 
+use super::arena::{Arena, Block};
 use super::wheel::NONE;
-
-/// The smallest part, and the step of who goes beyond the budget.
-pub(crate) const SMALLEST: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Staging {
     parts: Slab<Part>,
+    arena: Arena,
+    #[cfg(feature = "sim")]
     budget: usize,
-    used: usize,
+    /// For each ring, where its oldest part lies if the arena has no place for it.
+    reserves: Vec<Vec<u8>>,
+    /// Bytes of parts that lie beside the arena.
+    beside: usize,
     /// Bytes that are staged: what the books call staged.
     held: usize,
     /// The most bytes that one part can have.
@@ -38,11 +41,22 @@ struct Order {
 
 #[derive(Debug)]
 struct Part {
-    bytes: Vec<u8>,
+    place: Place,
+    len: usize,
     slot: u32,
     ring: u8,
     older: u32,
     newer: u32,
+}
+
+/// Where a part lies.
+#[derive(Debug)]
+enum Place {
+    Arena(Block),
+    /// Its ring's reserve.
+    Reserve,
+    /// A smallest part of its own.
+    Own(Vec<u8>),
 }
 
 /// A connection's part; [`NONE`] where there is none.
@@ -56,26 +70,23 @@ impl Staging {
         };
         Self {
             parts: Slab::new(),
+            arena: Arena::new(budget, largest),
+            #[cfg(feature = "sim")]
             budget,
-            used: 0,
+            reserves: vec![Vec::new(); rings],
+            beside: 0,
             held: 0,
             largest,
             orders: vec![nobody; rings],
         }
     }
 
-    fn class(&self, len: usize) -> usize {
-        len.next_power_of_two()
-            .max(SMALLEST)
-            .min(self.largest.max(SMALLEST))
-    }
-
     /// Charged bytes.
     pub(crate) fn used(&self) -> usize {
-        self.used
+        self.arena.used() + self.beside
     }
 
-    /// Staged bytes, without what their classes leave unused.
+    /// Staged bytes, without what their blocks leave unused.
     pub(crate) fn held(&self) -> usize {
         self.held
     }
@@ -83,40 +94,54 @@ impl Staging {
     /// The most that so many connections may ever use.
     #[cfg(feature = "sim")]
     pub(crate) fn most(&self, connections: usize) -> usize {
-        self.budget + self.orders.len() * self.class(self.largest) + connections * SMALLEST
+        let reserves = self.reserves.len() * self.arena.class(self.largest);
+        self.budget + reserves + connections * self.arena.unit()
     }
 
     /// How much may be read at once, at most `want`, so that all that the read may leave over has a
     /// place: the part as it grows, or the beginning of a message behind its own. 0: nothing, for now.
     pub(crate) fn may_read(&self, key: PartKey, ring: u8, want: usize) -> usize {
         let part = self.parts.get(key as usize);
-        let (len, held) = part.map_or((0, 0), |part| (part.bytes.len(), part.bytes.capacity()));
-        let free = self.budget.saturating_sub(self.used - held);
-        if self.class((len + want).min(self.largest)) <= free {
+        let len = part.map_or(0, |part| part.len);
+        let block = part.and_then(|part| match part.place {
+            Place::Arena(block) => Some(block),
+            Place::Reserve | Place::Own(_) => None,
+        });
+        let free = self.arena.largest_free(block);
+        if self.arena.class((len + want).min(self.largest)) <= free {
             return want;
-        }
-        // The largest class that still fits.
-        let mut fits = 0;
-        let mut class = SMALLEST;
-        while class <= free {
-            fits = class;
-            class *= 2;
         }
         let oldest = self.orders[usize::from(ring)].oldest;
         let most = if oldest == NONE || oldest == key {
-            fits.max(SMALLEST)
+            free.max(self.arena.unit())
         } else {
-            fits.max(held) - len
+            free.max(part.map_or(0, |part| self.room(part))) - len
         };
         most.min(want)
     }
 
-    pub(crate) fn bytes(&self, key: PartKey) -> &[u8] {
-        self.parts.get(key as usize).map_or(&[], |part| &part.bytes)
+    fn room(&self, part: &Part) -> usize {
+        match &part.place {
+            Place::Arena(block) => self.arena.room(*block),
+            Place::Reserve => self.arena.class(self.largest),
+            Place::Own(_) => self.arena.unit(),
+        }
     }
 
-    /// Adds to `slot`'s part, or begins one. Returns its key and the bytes that had to be moved to a
-    /// larger class.
+    pub(crate) fn bytes(&self, key: PartKey) -> &[u8] {
+        let Some(part) = self.parts.get(key as usize) else {
+            return &[];
+        };
+        let bytes = match &part.place {
+            Place::Arena(block) => self.arena.bytes(*block),
+            Place::Reserve => &self.reserves[usize::from(part.ring)],
+            Place::Own(bytes) => bytes,
+        };
+        &bytes[..part.len]
+    }
+
+    /// Adds to `slot`'s part, or begins one: at most what [`Staging::may_read`] allowed. Returns its key
+    /// and the bytes that had to be moved to a larger block.
     pub(crate) fn append(
         &mut self,
         key: PartKey,
@@ -124,32 +149,37 @@ impl Staging {
         ring: u8,
         fresh: &[u8],
     ) -> (PartKey, usize) {
-        let key = match key {
-            NONE => self.begin(slot, ring),
-            key => key,
+        let (key, moved) = match key {
+            NONE => (self.begin(slot, ring, fresh.len()), 0),
+            key => (key, self.grow(key, fresh.len())),
         };
-        let len = self.parts[key as usize].bytes.len() + fresh.len();
-        let class = self.class(len).max(len);
         let part = &mut self.parts[key as usize];
-        let held = part.bytes.capacity();
-        let mut moved = 0;
-        if class > held {
-            let mut larger = Vec::with_capacity(class);
-            larger.extend_from_slice(&part.bytes);
-            moved = part.bytes.len();
-            part.bytes = larger;
-            self.used = self.used - held + self.parts[key as usize].bytes.capacity();
-        }
-        self.parts[key as usize].bytes.extend_from_slice(fresh);
+        let bytes = match &mut part.place {
+            Place::Arena(block) => self.arena.bytes_mut(*block),
+            Place::Reserve => &mut self.reserves[usize::from(part.ring)],
+            Place::Own(bytes) => bytes,
+        };
+        bytes[part.len..part.len + fresh.len()].copy_from_slice(fresh);
+        part.len += fresh.len();
         self.held += fresh.len();
         (key, moved)
     }
 
-    fn begin(&mut self, slot: u32, ring: u8) -> PartKey {
+    fn begin(&mut self, slot: u32, ring: u8, len: usize) -> PartKey {
         let order = &mut self.orders[usize::from(ring)];
         let older = order.newest;
+        let place = match self.arena.take(len) {
+            Some(block) => Place::Arena(block),
+            None => {
+                let smallest = self.arena.unit();
+                assert!(len <= smallest, "{len} bytes were not allowed");
+                self.beside += smallest;
+                Place::Own(vec![0; smallest])
+            }
+        };
         let key = self.parts.insert(Part {
-            bytes: Vec::new(),
+            place,
+            len: 0,
             slot,
             ring,
             older,
@@ -163,13 +193,63 @@ impl Staging {
         key
     }
 
+    /// Makes room for `more` bytes. Returns the bytes that had to be moved for it.
+    fn grow(&mut self, key: PartKey, more: usize) -> usize {
+        let part = &self.parts[key as usize];
+        let len = part.len;
+        if len + more <= self.room(part) {
+            return 0;
+        }
+        let ring = usize::from(part.ring);
+        // Its own block may be half of the one that it gets: so that is given back first.
+        if let Place::Arena(old) = part.place {
+            self.arena.give_back(old);
+        }
+        let part = &mut self.parts[key as usize];
+        let Some(new) = self.arena.take(len + more) else {
+            assert_eq!(
+                self.orders[ring].oldest, key,
+                "the oldest alone goes beyond"
+            );
+            let largest = self.arena.class(self.largest);
+            let reserve = &mut self.reserves[ring];
+            reserve.resize(largest, 0);
+            self.beside += largest;
+            match &part.place {
+                Place::Arena(old) => reserve[..len].copy_from_slice(&self.arena.bytes(*old)[..len]),
+                Place::Own(bytes) => {
+                    self.beside -= bytes.len();
+                    reserve[..len].copy_from_slice(&bytes[..len]);
+                }
+                Place::Reserve => unreachable!("a reserve has room for the largest part"),
+            }
+            part.place = Place::Reserve;
+            return len;
+        };
+        let moved = match &part.place {
+            Place::Arena(old) => self.arena.copy(*old, new, len),
+            Place::Own(bytes) => {
+                self.beside -= bytes.len();
+                self.arena.bytes_mut(new)[..len].copy_from_slice(&bytes[..len]);
+                len
+            }
+            Place::Reserve => unreachable!("a reserve has room for the largest part"),
+        };
+        part.place = Place::Arena(new);
+        moved
+    }
+
     /// Gives a part up.
     pub(crate) fn release(&mut self, key: PartKey) {
         let Some(part) = self.parts.try_remove(key as usize) else {
             return;
         };
-        self.used -= part.bytes.capacity();
-        self.held -= part.bytes.len();
+        match part.place {
+            Place::Arena(block) => self.arena.give_back(block),
+            Place::Reserve => self.beside -= self.arena.class(self.largest),
+            Place::Own(bytes) => self.beside -= bytes.len(),
+        }
+        self.held -= part.len;
         let order = &mut self.orders[usize::from(part.ring)];
         match part.older {
             NONE => order.oldest = part.newer,
@@ -190,6 +270,8 @@ impl Staging {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SMALLEST: usize = 256;
 
     #[test]
     fn a_part_grows_by_class_and_gives_everything_back() {
@@ -242,7 +324,7 @@ mod tests {
             "by steps that would fit as a part of their own"
         );
         staging.append(oldest, 0, 0, &[1; 512]);
-        let (third, _) = staging.append(NONE, 2, 0, &[3; 256]);
+        let (third, _) = staging.append(NONE, 2, 0, &[3; 512]);
         assert_eq!(staging.may_read(third, 0, 4096), 0);
         assert_eq!(
             staging.may_read(oldest, 0, 4096),

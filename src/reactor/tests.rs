@@ -222,7 +222,8 @@ fn who_waits_for_staging_after_its_ring_has_its_clocks_again() {
         idle: Some(100),
         ..CLOCKS
     };
-    let mut stage = Stage::new(clocks, 1024, EAGAIN);
+    // Two smallest parts.
+    let mut stage = Stage::new(clocks, 520, EAGAIN);
     // 0, 2 and 4 belong to the first ring, 1 and 3 to the second. The oldest of each holds a part.
     stage.connect(5);
     stage.send(4, b"begun");
@@ -230,9 +231,9 @@ fn who_waits_for_staging_after_its_ring_has_its_clocks_again() {
     while !stage.reactor.lanes[0].is_blocked() {
         stage.turn();
     }
-    // This one holds all of staging.
+    // They hold all of staging; the second ring's oldest goes beyond.
     stage.send(1, &[b'h'; 900]);
-    assert_eq!(stage.reactor.staging.used(), 1024 + 256);
+    assert_eq!(stage.reactor.staging.used(), 2 * 260 + 1040);
     stage.send(2, &[b'w'; 900]);
     for ticks in (0..400).step_by(10) {
         stage.at(ticks);

@@ -300,12 +300,9 @@ fn script(
     }
     let pause = ms(random.one_of(&[0, 1, 20, 400]));
     let piece = random.one_of(&[1, 7, 100, 5000, 100_000]);
-    // A byte at a time, with a pause after each, is for short streams.
-    let least = if pause.is_zero() {
-        1
-    } else {
-        bytes.len() / 300
-    };
+    // A byte at a time is for short streams, and with a pause after each for the shortest.
+    let pieces = if pause.is_zero() { 30_000 } else { 300 };
+    let least = bytes.len() / pieces;
     Script {
         place,
         begin: ms(random.below(1000)),
