@@ -2,6 +2,7 @@
 //!
 //! In: chance. Out: plain values. Never here: anything that happens.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::{Simulation, Stream};
@@ -150,8 +151,9 @@ fn config(random: &mut Random) -> Config {
     }
     config.reactors = random.one_of(&[1, 1, 2, 3]);
     config.consumers = random.one_of(&[1, 1, 2, 3]);
-    config.max_message = random.one_of(&[16, 100, 1000, 5000]);
-    config.ring_bytes = Some(smallest_ring(&config) * random.one_of(&[1, 1, 2, 8]));
+    let size = random.below(MESSAGES.len());
+    config.max_message = MESSAGES[size];
+    config.ring_bytes = Some(SMALLEST_RINGS[size] * random.one_of(&[1, 1, 2, 8]));
     config.on_oversize = random.one_of(&[
         None,
         Some(OnOversize::Truncate),
@@ -171,19 +173,25 @@ fn config(random: &mut Random) -> Config {
     config
 }
 
-/// The smallest legal ring for these messages, as a refusal says it.
-fn smallest_ring(config: &Config) -> usize {
-    let mut ring = 64;
-    loop {
-        let mut trial = config.clone();
-        trial.ring_bytes = Some(ring);
-        trial.staging_bytes = trial.max_message;
-        if trial.validate().is_ok() {
-            return ring;
-        }
-        ring *= 2;
-    }
-}
+/// Messages of a run are at most so large.
+const MESSAGES: [usize; 4] = [16, 100, 1000, 5000];
+
+/// The smallest legal ring for each of them, as a refusal says it.
+static SMALLEST_RINGS: LazyLock<[usize; 4]> = LazyLock::new(|| {
+    MESSAGES.map(|max_message| {
+        let mut config = Config::listen("tcp://127.0.0.1:0").expect("an address");
+        config.max_message = max_message;
+        let is_legal = |ring: &usize| {
+            let config = Config {
+                ring_bytes: Some(*ring),
+                ..config.clone()
+            };
+            config.validate().is_ok()
+        };
+        let mut rings = (6..).map(|shift| 1 << shift);
+        rings.find(is_legal).expect("some ring is large enough")
+    })
+});
 
 /// When the faults stop: some time after every clock may have struck, or before.
 fn calm_at(random: &mut Random, config: &Config) -> Duration {
@@ -204,6 +212,9 @@ impl From<Stream> for Sent {
         Self { wire: None, stream }
     }
 }
+
+/// Of a length that no size here is a multiple of.
+const LETTERS: &[u8; 23] = b"abcdefghijklmnopqrstuvw";
 
 /// Messages that say whose they are and which, filled up with letters.
 fn letters(random: &mut Random, config: &Config, place: usize, number: usize) -> Sent {
@@ -238,8 +249,9 @@ fn letters(random: &mut Random, config: &Config, place: usize, number: usize) ->
         }
         .min(largest);
         let mut text = format!("<{number}.{n}>").into_bytes();
-        let filler = (0..size).map(|at| b'a' + (at % 23) as u8);
-        text.extend(filler.skip(text.len()));
+        while text.len() < size {
+            text.extend(&LETTERS[text.len() % LETTERS.len()..]);
+        }
         text.truncate(size);
         // No framing here has an empty octet-counted message, and `auto` needs one that begins with `<`.
         if text.is_empty() && wire.is_counted() {
@@ -247,7 +259,8 @@ fn letters(random: &mut Random, config: &Config, place: usize, number: usize) ->
         }
         messages.push(text);
     }
-    let bytes = messages.iter().flat_map(|m| frame(&wire, m)).collect();
+    let framed: Vec<_> = messages.iter().map(|m| frame(&wire, m)).collect();
+    let bytes = framed.concat();
     Sent {
         wire: Some(wire),
         stream: Stream { bytes, messages },
