@@ -11,13 +11,14 @@ mod sink;
 mod supervise;
 mod units;
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
 use fanin::{BindError, BoundAddr, Checked, Config};
+use rustix::io::Errno;
 
 use self::args::{Cli, Command, Serve};
 use self::notes::{Notes, say};
@@ -57,6 +58,40 @@ fn refused(error: impl Into<anyhow::Error>) -> Refusal {
     }
 }
 
+/// What may do better when tried again, with nothing changed, is a failure: an address in use, too few
+/// descriptors, no memory, a full disk. An address that is not ours, or a path that leads nowhere, will
+/// not: configuration.
+fn code_of(error: &io::Error) -> i32 {
+    let passes = matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(
+            Errno::MFILE
+                | Errno::NFILE
+                | Errno::NOMEM
+                | Errno::NOBUFS
+                | Errno::NOSPC
+                | Errno::DQUOT
+                | Errno::IO
+                | Errno::INTR
+                | Errno::AGAIN
+        )
+    );
+    // A socket file that somebody listens on is in use, too, and has no errno.
+    if passes || error.kind() == ErrorKind::AddrInUse {
+        FAILED
+    } else {
+        REFUSED
+    }
+}
+
+/// Something that was named by an option could not be opened.
+fn unopened(option: String) -> impl FnOnce(io::Error) -> Refusal {
+    move |error| Refusal {
+        code: code_of(&error),
+        error: anyhow::Error::new(error).context(option),
+    }
+}
+
 impl From<anyhow::Error> for Refusal {
     fn from(error: anyhow::Error) -> Self {
         Self {
@@ -90,17 +125,14 @@ fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
         .as_deref()
         .filter(|path| *path != Path::new("-"))
     {
-        report::look(path)
-            .with_context(|| format!("--report {}", path.display()))
-            .map_err(refused)?;
+        report::look(path).map_err(unopened(format!("--report {}", path.display())))?;
     }
 
     // Before the first connection: a signal from here on is seen.
     let signals = supervise::signals().context("signals")?;
     let notes = Notes::start(serve.verbose).context("thread fanin-notes")?;
-    let outlets = Outlets::open(serve.sink.clone())
-        .with_context(|| format!("--sink {}", serve.sink))
-        .map_err(refused)?;
+    let outlets =
+        Outlets::open(serve.sink.clone()).map_err(unopened(format!("--sink {}", serve.sink)))?;
     let mut memory = checked.memory();
     let (sinks, record) = (
         others.consumers,
@@ -134,14 +166,16 @@ fn check(config: Config) -> Result<Checked, Refusal> {
     })
 }
 
-/// An address in use, or a reactor without a descriptor, may do better when tried again: a failure. An
-/// address that is not ours, or a path that leads nowhere, will not: configuration.
+/// What a reactor lacks is never configuration.
 fn unbound(error: BindError) -> Refusal {
     let is_listener = error.what.contains("://");
     let option = if is_listener { "--listen " } else { "" };
-    let again = !is_listener || error.source.kind() == ErrorKind::AddrInUse;
     Refusal {
-        code: if again { FAILED } else { REFUSED },
+        code: if is_listener {
+            code_of(&error.source)
+        } else {
+            FAILED
+        },
         // The error's text has its source already.
         error: anyhow::anyhow!("{option}{error}"),
     }
@@ -154,5 +188,22 @@ fn announce(addresses: &[BoundAddr]) {
         if !addresses[..place].contains(address) {
             let _ = writeln!(stderr, "listening on {address}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_a_failure_and_what_stays_is_configuration() {
+        let of = |errno: Errno| code_of(&errno.into());
+        for errno in [Errno::ADDRINUSE, Errno::MFILE, Errno::NOBUFS, Errno::NOSPC] {
+            assert_eq!(of(errno), FAILED, "{errno}");
+        }
+        for errno in [Errno::ADDRNOTAVAIL, Errno::ACCESS, Errno::NOENT] {
+            assert_eq!(of(errno), REFUSED, "{errno}");
+        }
+        assert_eq!(code_of(&io::Error::other("closed")), REFUSED);
     }
 }
