@@ -226,7 +226,7 @@ impl Sink for File {
 }
 
 fn sync(fd: BorrowedFd<'_>) -> io::Result<()> {
-    match rustix::fs::fsync(fd) {
+    match rustix::io::retry_on_intr(|| rustix::fs::fsync(fd)) {
         // A device or pipe that cannot be synced has nothing to sync.
         Ok(()) | Err(Errno::INVAL | Errno::ROFS | Errno::NOTSUP) => Ok(()),
         Err(error) => Err(error.into()),
