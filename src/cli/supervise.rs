@@ -3,6 +3,8 @@
 //! In: signals, ended reactors, ended sinks. Out: the report and the exit code.
 //! Never here: a wait without end. A sink that hangs in a write is left behind when its time is up.
 
+use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +16,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use fanin::{DiscardReason, Fanin, Handle, RunError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::args::Serve;
 use super::notes::Notes;
@@ -29,6 +32,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Sinks give up so much before the reactors do, and a sink that still answers can say which message
 /// was the last: then the books are exact.
 const HEAD_START: Duration = Duration::from_millis(500);
+
+/// How often signals are looked for where they cannot be waited for.
+const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -49,14 +55,24 @@ pub(crate) type Mailbox = (Sender<Event>, Receiver<Event>);
 
 pub(crate) fn signals() -> std::io::Result<Mailbox> {
     let (sender, receiver) = channel();
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
+    let (read, write) = UnixStream::pair()?;
+    let wanted = [SIGTERM, SIGINT, SIGHUP, SIGUSR1];
+    let mut signals = SignalDelivery::with_pipe(read, write, SignalOnly, wanted)?;
     let theirs = sender.clone();
     thread::Builder::new()
         .name("fanin-signals".to_owned())
         .spawn(move || {
-            for signal in signals.forever() {
-                if theirs.send(Event::Signal(signal)).is_err() {
-                    return;
+            loop {
+                // Not signal-hook's own wait, which panics if it fails: nothing could end us any more.
+                let waited = signals.get_read_mut().read(&mut [0]);
+                for signal in signals.pending() {
+                    if theirs.send(Event::Signal(signal)).is_err() {
+                        return;
+                    }
+                }
+                if !matches!(waited, Ok(1..)) {
+                    // Should it fail each time, we look now and then.
+                    thread::sleep(LOOK);
                 }
             }
         })?;
