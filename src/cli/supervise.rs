@@ -324,10 +324,12 @@ impl Supervisor {
             ));
         }
         let bytes = &snapshot.bytes;
-        // A message's beginning is lost with the sink that it was read for; a sink that is left behind
-        // has given nothing back.
-        let lost =
-            bytes.abandoned + bytes.in_rings + bytes.discarded.count(DiscardReason::ConsumerGone);
+        // A message's beginning is lost with the sink that it was read for, or with its reactor; a sink
+        // that is left behind has given nothing back.
+        let lost = bytes.abandoned
+            + bytes.in_rings
+            + bytes.staged
+            + bytes.discarded.count(DiscardReason::ConsumerGone);
         if lost > 0 {
             self.failed = true;
             let unread = match snapshot.unread {
