@@ -102,6 +102,24 @@ fn a_full_disk_ends_it_with_1_and_the_number_of_bytes_that_are_lost() {
     assert_eq!(total(&report, "/messages/delivered"), 0);
 }
 
+#[test]
+fn a_file_at_its_limit_is_like_a_full_disk_and_kills_nobody() {
+    let mut fanin = Fanin::start(&[]);
+    fanin.limit_files(8 << 10);
+    let sent = numbered(200);
+    fanin.send(&sent);
+    let report = fanin.final_report(1);
+    let said = fanin.said();
+    assert!(said.contains("File too large (os error 27)"), "{said}");
+    let output = fanin.output();
+    assert!(sent.starts_with(&output));
+    assert_eq!(output.len(), 8192 / LINE * LINE);
+    let delivered = total(&report, "/bytes/delivered");
+    assert_eq!(delivered, output.len() as u64);
+    let lost = total(&report, "/bytes/received") - delivered;
+    assert_eq!(said_to_be_lost(&fanin), lost, "{report:#}");
+}
+
 // Standard output.
 
 #[test]

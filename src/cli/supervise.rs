@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use fanin::{DiscardReason, Fanin, Handle, RunError};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -57,6 +57,8 @@ pub(crate) fn signals() -> std::io::Result<Mailbox> {
     let (sender, receiver) = channel();
     let (read, write) = UnixStream::pair()?;
     let wanted = [SIGTERM, SIGINT, SIGHUP, SIGUSR1];
+    // To write beyond the limit of a file's size is to fail with EFBIG, and not to be the end of us.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = SignalDelivery::with_pipe(read, write, SignalOnly, wanted)?;
     let theirs = sender.clone();
     thread::Builder::new()

@@ -59,6 +59,15 @@ impl Fanin {
         prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).unwrap();
     }
 
+    /// Its files may not grow beyond so many bytes.
+    pub(crate) fn limit_files(&self, bytes: u64) {
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: getrlimit(Resource::Fsize).maximum,
+        };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, limit).unwrap();
+    }
+
     fn descriptor_numbers(&self) -> Vec<u64> {
         let entries = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
