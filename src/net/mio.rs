@@ -194,8 +194,8 @@ impl Net for Mio {
         Ok(n)
     }
 
-    fn unread(&self, stream: &MioStream) -> u64 {
-        rustix::io::ioctl_fionread(&stream.0).unwrap_or(0)
+    fn unread(&self, stream: &MioStream) -> Option<u64> {
+        rustix::io::ioctl_fionread(&stream.0).ok()
     }
 
     fn finish(&mut self, stream: &MioStream) {

@@ -89,8 +89,8 @@ pub trait Net {
     /// Reads once.
     fn read(&mut self, stream: &Self::Stream, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Bytes that could be read now.
-    fn unread(&self, stream: &Self::Stream) -> u64;
+    /// Bytes that could be read now. `None`: the system does not say, and there may be some.
+    fn unread(&self, stream: &Self::Stream) -> Option<u64>;
 
     /// Tells the peer that nothing will be sent (FIN), and goes on receiving.
     fn finish(&mut self, stream: &Self::Stream);

@@ -51,7 +51,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn look(&mut self, key: u32, reason: CloseReason) {
         let slot = &mut self.slots[key];
         let Some(stream) = &slot.stream else { return };
-        if slot.place == Place::Nowhere && self.net.unread(stream) == 0 {
+        if slot.place == Place::Nowhere && self.net.unread(stream) == Some(0) {
             return self.begin_close(key, reason);
         }
         slot.conn.handle_look(self.tick);

@@ -138,7 +138,7 @@ impl<N: Net> Reactor<N> {
         };
         let unread = match reason {
             CloseReason::Eof => 0,
-            _ => self.net.unread(&stream),
+            _ => self.net.unread(&stream).unwrap_or(0),
         };
         self.net.close(stream);
         self.book_pauses(key);

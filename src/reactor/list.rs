@@ -157,7 +157,7 @@ impl<N: Net> Reactor<N> {
             reset_at,
             books: conn.books(),
             unread: match &slot.stream {
-                Some(stream) => self.net.unread(stream),
+                Some(stream) => self.net.unread(stream).unwrap_or(0),
                 // Ended, and waiting for room to say so: what the kernel held at its end.
                 None => slot.unread(),
             },

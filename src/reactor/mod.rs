@@ -391,7 +391,7 @@ impl<N: Net> Reactor<N> {
         // Who has finished with nothing unread holds no descriptor from now on: were it to stand in the
         // FIFO until a read says so, the ring might be full by then.
         let has_left = event.error || event.read_closed;
-        if has_left && (waits || !event.error) && self.net.unread(stream) == 0 {
+        if has_left && (waits || !event.error) && self.net.unread(stream) == Some(0) {
             let reason = if event.error {
                 CloseReason::Reset
             } else {

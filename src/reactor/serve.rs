@@ -368,7 +368,7 @@ impl<N: Net> Reactor<N> {
     /// Does the kernel hold nothing of it?
     pub(super) fn is_drained(&self, key: u32) -> bool {
         let stream = self.slots[key].stream.as_ref();
-        stream.is_none_or(|stream| self.net.unread(stream) == 0)
+        stream.is_none_or(|stream| self.net.unread(stream) == Some(0))
     }
 
     /// It has nothing to be read, and is out of service until the next event.

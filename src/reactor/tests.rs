@@ -21,6 +21,8 @@ struct Script {
     accept_error: Cell<i32>,
     /// For each stream, the bytes that the kernel holds.
     bytes: RefCell<Vec<Vec<u8>>>,
+    /// It does not say how many those are.
+    is_mute: Cell<bool>,
 }
 
 struct Scripted(Rc<Script>);
@@ -90,8 +92,9 @@ impl Net for Scripted {
         Ok(n)
     }
 
-    fn unread(&self, stream: &usize) -> u64 {
-        self.0.bytes.borrow()[*stream].len() as u64
+    fn unread(&self, stream: &usize) -> Option<u64> {
+        let unread = self.0.bytes.borrow()[*stream].len() as u64;
+        (!self.0.is_mute.get()).then_some(unread)
     }
 
     fn finish(&mut self, _: &usize) {}
@@ -212,6 +215,18 @@ fn an_accept_that_is_forbidden_is_no_busy_loop() {
         );
         assert!(timeouts[9].is_some(), "and it asks again some time");
     }
+}
+
+/// No answer is not "none": whoever has left is read to the end.
+#[test]
+fn a_peer_that_left_loses_nothing_where_the_system_does_not_say_what_is_unread() {
+    let mut stage = Stage::new(CLOCKS, 4096, 11);
+    stage.connect(1);
+    stage.script.is_mute.set(true);
+    stage.put(0, b"the last\n");
+    stage.script.events.borrow_mut()[0].read_closed = true;
+    stage.turn();
+    assert_eq!(stage.reactor.counters.received.read(), 9);
 }
 
 /// It waited for its ring for longer than its idle time, which took its entry from the wheel; then it

@@ -289,9 +289,9 @@ impl Net for SimNet {
         self.state.borrow_mut().read(stream.key, into)
     }
 
-    fn unread(&self, stream: &SimStream) -> u64 {
+    fn unread(&self, stream: &SimStream) -> Option<u64> {
         (self.others)();
-        self.state.borrow().unread(stream.key)
+        Some(self.state.borrow().unread(stream.key))
     }
 
     fn finish(&mut self, stream: &SimStream) {
