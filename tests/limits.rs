@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use support::process::{live, row};
@@ -149,6 +150,21 @@ fn beyond_the_connection_limit_peers_wait_in_the_backlog_until_one_leaves() {
     assert_eq!(total(&report, "/connections/refused"), 0);
     assert_eq!(report["connections"]["closed"]["eof"], 11);
     assert_eq!(report["peak"]["connections"], 10);
+}
+
+#[test]
+fn who_waits_in_the_backlog_of_a_full_program_is_delivered_by_its_drain() {
+    let mut fanin = Fanin::start(&["--max-connections", "1"]);
+    let mut inside = client(&fanin, "inside");
+    wait_for_line(&fanin, PATIENCE, "inside");
+    fanin.send(b"waited\n");
+    fanin.signal(Signal::TERM);
+    // It is told of the end, and leaves; its place is the other's.
+    assert_eq!(inside.read(&mut [0]).unwrap(), 0);
+    drop(inside);
+    let report = fanin.final_report(0);
+    assert_eq!(fanin.output(), b"inside\nwaited\n");
+    assert_eq!(report["connections"]["accepted"], 2);
 }
 
 #[test]

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::slots::Place;
-use super::{Lane, Reactor, RunError, sync_channel};
+use super::{Lane, Listening, Reactor, RunError, sync_channel};
 use crate::close::CloseReason;
 use crate::edges;
 use crate::net::Net;
@@ -62,8 +62,10 @@ impl Phase {
         }
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Duration> {
+    /// `is_closed`: the listeners are. They are closed at half of the time, if not before.
+    pub(crate) fn poll_timeout(&self, is_closed: bool) -> Option<Duration> {
         match self {
+            Self::Draining { half, .. } if !is_closed => Some(*half),
             Self::Draining { deadline, .. } | Self::Settling { deadline } => Some(*deadline),
             Self::Running | Self::Ended => None,
         }
@@ -109,8 +111,12 @@ impl<N: Net> Reactor<N> {
             told,
         } = self.phase
         {
-            // Who waits in the backlogs is taken, as far as the limits allow, and told as it comes.
-            if now >= half || !self.listeners.iter().any(|l| l.machine.may_accept()) {
+            // Who waits in the backlogs is taken, and told as it comes. Where there is no descriptor or no
+            // place for it now, those who leave make room.
+            let takes = |listening: &Listening<_>| {
+                listening.machine.may_accept() || listening.machine.is_held_up()
+            };
+            if now >= half || !self.listeners.iter().any(takes) {
                 self.close_listeners();
             }
             let told = match told {
@@ -125,8 +131,7 @@ impl<N: Net> Reactor<N> {
             if now >= deadline {
                 self.end_all();
             }
-            let is_closed = self.listeners.iter().all(|l| l.socket.is_none());
-            if is_closed && told == u32::MAX && self.slots.len() == self.dead.len() {
+            if self.is_closed() && told == u32::MAX && self.slots.len() == self.dead.len() {
                 self.settle(deadline);
             }
         }
@@ -137,6 +142,11 @@ impl<N: Net> Reactor<N> {
                 self.finish();
             }
         }
+    }
+
+    /// Are all listeners?
+    pub(super) fn is_closed(&self) -> bool {
+        self.listeners.iter().all(|l| l.socket.is_none())
     }
 
     fn close_listeners(&mut self) {

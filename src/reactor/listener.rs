@@ -137,6 +137,11 @@ impl Listener {
         self.state == State::Ready
     }
 
+    /// Who waits in the backlog may be taken yet, though not now.
+    pub(crate) fn is_held_up(&self) -> bool {
+        matches!(self.state, State::Full | State::Limited { .. })
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Duration> {
         match self.state {
             State::Limited { until } => Some(until),

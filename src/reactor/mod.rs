@@ -347,7 +347,7 @@ impl<N: Net> Reactor<N> {
             .filter_map(|lane| self.stalls_at(lane))
             .map(at);
         let starved = self.starved_at().map(at);
-        let drain = self.phase.poll_timeout().map(at);
+        let drain = self.phase.poll_timeout(self.is_closed()).map(at);
         listeners
             .chain(stalls)
             .chain(timers)

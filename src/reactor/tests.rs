@@ -229,6 +229,48 @@ fn a_peer_that_left_loses_nothing_where_the_system_does_not_say_what_is_unread()
     assert_eq!(stage.reactor.counters.received.read(), 9);
 }
 
+/// Who had connected before the drain is taken, as soon as there is a descriptor for it.
+#[test]
+fn a_drain_waits_for_a_listener_that_waits_for_descriptors() {
+    const EMFILE: i32 = 24;
+    let mut stage = Stage::new(CLOCKS, 4096, EMFILE);
+    stage.edge(Token(0));
+    stage.turn();
+    assert_eq!(stage.reactor.listeners[0].machine.label(), "limited");
+    stage.reactor.phase = Phase::Draining {
+        half: TICK * 500,
+        deadline: TICK * 1000,
+        told: 0,
+    };
+    stage.turn();
+    stage.script.accepts.set(1);
+    stage.script.accept_error.set(EAGAIN);
+    stage.at(100);
+    stage.turn();
+    assert_eq!(stage.reactor.counters.accepted.read(), 1);
+    assert!(stage.reactor.is_closed(), "nobody else waits");
+}
+
+#[test]
+fn a_drain_waits_for_descriptors_no_longer_than_half_of_its_time() {
+    const EMFILE: i32 = 24;
+    let mut stage = Stage::new(CLOCKS, 4096, EMFILE);
+    stage.edge(Token(0));
+    stage.turn();
+    stage.reactor.phase = Phase::Draining {
+        half: TICK * 500,
+        deadline: TICK * 1000,
+        told: u32::MAX,
+    };
+    stage.at(499);
+    stage.turn();
+    assert!(!stage.reactor.is_closed());
+    let patience = stage.reactor.patience(None);
+    assert_eq!(patience, Some(TICK));
+    stage.at(500);
+    assert_eq!(stage.reactor.turn(None).unwrap(), Turn::Ended);
+}
+
 /// It waited for its ring for longer than its idle time, which took its entry from the wheel; then it
 /// waits for staging, where its clocks run.
 #[test]
