@@ -7,6 +7,7 @@ pub(crate) mod load;
 pub(crate) mod pipe;
 pub(crate) mod process;
 pub(crate) mod server;
+pub(crate) mod strace;
 pub(crate) mod tap;
 
 use std::fs::File;
@@ -141,21 +142,29 @@ impl Fanin {
     /// Adds nothing to the command.
     pub(crate) fn start_as_is(command: Command, place: Place, listeners: usize) -> Self {
         let mut fanin = Self::launch(command, place);
-        fanin.addresses = wait_for("the program listens", PATIENCE, || {
-            let status = fanin.child.try_wait().unwrap();
-            let said = fanin.said();
-            assert!(status.is_none(), "ended at once, {status:?}: {said}");
-            let addresses: Vec<_> = said
+        let listens = fanin.listens(listeners);
+        assert!(listens, "ended at once: {}", fanin.said());
+        fanin
+    }
+
+    /// Waits until it does; `false`: it has ended instead.
+    #[track_caller]
+    pub(crate) fn listens(&mut self, listeners: usize) -> bool {
+        wait_for("the program listens", PATIENCE, || {
+            let has_ended = self.has_ended();
+            self.addresses = self
+                .said()
                 .lines()
                 .filter_map(|line| line.split_once("listening on "))
                 .map(|(_, address)| address.trim().to_owned())
                 .collect();
-            (addresses.len() >= listeners).then_some(addresses)
-        });
-        fanin
+            let listens = self.addresses.len() >= listeners;
+            (has_ended || listens).then_some(!has_ended)
+        })
     }
 
-    fn launch(mut command: Command, place: Place) -> Self {
+    /// Started; it may refuse, too.
+    pub(crate) fn launch(mut command: Command, place: Place) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -230,6 +239,10 @@ impl Fanin {
         let _ = std::fs::remove_file(&path);
         self.signal(Signal::USR1);
         wait_for("a report after SIGUSR1", PATIENCE, || report(&path))
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Its end, after which all that it said is there.

@@ -18,7 +18,7 @@ pub(crate) struct FullPipe {
     filling: usize,
 }
 
-fn full_pipe() -> (FullPipe, PipeWriter) {
+pub(crate) fn full_pipe() -> (FullPipe, PipeWriter) {
     let (reader, mut writer) = pipe().unwrap();
     let flags = fcntl_getfl(&writer).unwrap();
     fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();

@@ -2,9 +2,13 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use socket2::{Domain, Socket, Type};
 
+use super::tap::Tap;
 use super::{PATIENCE, wait_for};
 
 pub(crate) struct Server {
@@ -42,10 +46,59 @@ impl Server {
         }
     }
 
+    /// Takes whoever connects, and reads them.
+    pub(crate) fn taps(self) -> Taps {
+        let (taps, ended) = (
+            Arc::<Mutex<Vec<_>>>::default(),
+            Arc::<AtomicBool>::default(),
+        );
+        let (theirs, ends) = (Arc::clone(&taps), Arc::clone(&ended));
+        let thread = std::thread::spawn(move || {
+            // Looked at before the backlog, so that whoever came before the end is taken.
+            let ask = || (ends.load(Ordering::Acquire), self.try_accept());
+            let mut next = || match ask() {
+                (_, Some(stream)) => Some(Some(stream)),
+                (ended, None) => ended.then_some(None),
+            };
+            while let Some(stream) = wait_for("the next one", 10 * PATIENCE, &mut next) {
+                stream.set_nonblocking(false).unwrap();
+                theirs.lock().unwrap().push(Tap::on(stream));
+            }
+        });
+        Taps {
+            taps,
+            ended,
+            thread,
+        }
+    }
+
     /// Nobody else has connected.
     #[track_caller]
     pub(crate) fn has_no_more(&self) {
         assert!(self.try_accept().is_none(), "one connection too many");
+    }
+}
+
+/// What came by all connections, one after the other.
+pub(crate) struct Taps {
+    taps: Arc<Mutex<Vec<Tap>>>,
+    ended: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Taps {
+    pub(crate) fn so_far(&self) -> Vec<u8> {
+        let taps = self.taps.lock().unwrap();
+        taps.iter().flat_map(Tap::so_far).collect()
+    }
+
+    /// Everything, when the other side has ended.
+    #[track_caller]
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.ended.store(true, Ordering::Release);
+        self.thread.join().unwrap();
+        let taps = self.taps.lock().unwrap();
+        taps.iter().flat_map(Tap::to_the_end).collect()
     }
 }
 
