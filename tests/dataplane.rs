@@ -236,6 +236,34 @@ fn an_oversize_message_is_cut_skipped_or_closes_its_connection() {
     }
 }
 
+/// What a count announces is refused by default, also where `auto` found out that there are counts.
+#[test]
+fn what_auto_settled_as_counted_closes_on_an_oversize_message_by_default() {
+    let large = format!("<13>{}", "z".repeat(1024));
+    for (policy, want, reason) in [
+        (None, vec!["<13>a".into()], CloseReason::Oversize),
+        (
+            Some(OnOversize::Truncate),
+            vec!["<13>a".into(), large[..1024].to_owned(), "<13>b".into()],
+            CloseReason::Eof,
+        ),
+    ] {
+        let mut config = small_ring();
+        config.framing = Framing::Auto;
+        config.on_oversize = policy;
+        let mut world = World::new(config);
+        let mut sender = world.connect();
+        write!(sender, "5 <13>a{} {large}5 <13>b", large.len()).unwrap();
+        sender.shutdown(Shutdown::Write).unwrap();
+        world.until("closed", |w| {
+            w.handle.snapshot().connections.closed.total() == 1
+        });
+        world.drain();
+        assert_eq!(world.closed(reason), 1, "{policy:?}");
+        assert_eq!(texts(&world.audit.all()), want, "{policy:?}");
+    }
+}
+
 #[test]
 fn a_count_that_is_none_closes_with_protocol() {
     let mut config = config();

@@ -133,6 +133,7 @@ impl Checked {
                     .iter()
                     .map(|framing| self.limits(framing))
                     .collect(),
+                octet_limits: self.limits(&Framing::Octet),
                 stall: config.deadlines.stall,
                 staging_bytes: self.staging_bytes(),
                 route: config.route,

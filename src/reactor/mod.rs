@@ -127,6 +127,8 @@ pub(crate) struct Parts<L> {
     pub(crate) max_message: usize,
     /// For each listener.
     pub(crate) limits: Vec<Limits>,
+    /// For every connection that counts octets, whether its listener said so or `auto` found it out.
+    pub(crate) octet_limits: Limits,
     pub(crate) clocks: Clocks,
     pub(crate) stall: Option<Duration>,
     pub(crate) staging_bytes: usize,
@@ -156,6 +158,7 @@ pub struct Reactor<N: Net = Mio> {
     tick: Tick,
     events: Vec<Event>,
     listeners: Vec<Listening<N::Listener>>,
+    octet_limits: Limits,
     slots: Slots<N::Stream>,
     lanes: Vec<Lane>,
     /// Which lane is served first: each turn the next.
@@ -224,6 +227,7 @@ impl<N: Net> Reactor<N> {
             events: Vec::new(),
             counters: Arc::new(Counters::new(parts.lanes.len(), listeners.len())),
             listeners,
+            octet_limits: parts.octet_limits,
             slots: Slots::new(),
             staging: Staging::new(parts.staging_bytes, largest, parts.lanes.len()),
             lanes: parts.lanes,

@@ -224,7 +224,7 @@ impl<N: Net> Reactor<N> {
 
         // Cut it.
         let listening = &self.listeners[usize::from(slot.listener)];
-        let (listener, limits) = (&listening.framing, &listening.limits);
+        let listener = &listening.framing;
         let old_part = self.staging.bytes(slot.part);
         if matches!(listener, Framing::Auto)
             && slot.framing == Framing::Auto.code()
@@ -237,6 +237,10 @@ impl<N: Net> Reactor<N> {
             self.cuts.clear();
             self.cuts.push(Cut::Rest { start: 0 });
         } else {
+            let limits = match framing {
+                Framing::Octet => &self.octet_limits,
+                _ => &listening.limits,
+            };
             let mut partial = slot.conn.partial();
             let scanned = frame::cut(
                 framing,

@@ -138,6 +138,10 @@ impl Stage {
                 max: 1024,
                 oversize: OversizePolicy::Truncate,
             }],
+            octet_limits: Limits {
+                max: 1024,
+                oversize: OversizePolicy::Close,
+            },
             clocks,
             stall: None,
             staging_bytes,
