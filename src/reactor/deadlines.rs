@@ -89,7 +89,7 @@ impl<N: Net> Reactor<N> {
                     match self.slots[key].conn.peer_end() {
                         PeerEnd::Sending => self.rest(key),
                         PeerEnd::Fin { .. } => self.end(key, CloseReason::Eof),
-                        PeerEnd::Reset { .. } => self.end(key, CloseReason::Reset),
+                        PeerEnd::Reset { .. } => self.end_broken(key),
                     }
                 } else {
                     self.dequeue(key);

@@ -2,10 +2,12 @@
 //!
 //! In: a reason. Out: `Closed`, once, with the books. Never here: a descriptor that waits for room.
 
+use std::io::ErrorKind;
+
 use super::serve::{self, Served, Writer};
 use super::slots::Place;
 use super::wheel::NONE;
-use super::{REMEMBERED, Reactor, TICK};
+use super::{REMEMBERED, Reactor, TICK, system};
 use crate::close::{CloseReason, DiscardReason, Farewell};
 use crate::frame::{self, AtEnd, Framing};
 use crate::net::Net;
@@ -51,6 +53,24 @@ impl<N: Net> Reactor<N> {
         self.rearm(key);
     }
 
+    /// Ends a connection that is broken and holds nothing unread. What broke it only a read tells: RST, or
+    /// keepalive that has given its peer up.
+    pub(super) fn end_broken(&mut self, key: u32) {
+        let Some(stream) = &self.slots[key].stream else {
+            return;
+        };
+        let reason = match self.net.read(stream, &mut self.scratch) {
+            Err(error) => match error.kind() {
+                ErrorKind::ConnectionReset | ErrorKind::WouldBlock | ErrorKind::Interrupted => {
+                    CloseReason::Reset
+                }
+                _ => system(&error),
+            },
+            Ok(_) => CloseReason::Reset,
+        };
+        self.end(key, reason);
+    }
+
     /// Reads those who have been evicted into scratch, so that closing them is no RST.
     pub(crate) fn linger(&mut self) {
         for _ in 0..LINGER_BUDGET {
@@ -82,8 +102,8 @@ impl<N: Net> Reactor<N> {
                     self.counters.received.add(n as u64);
                     self.add_discard(key, DiscardReason::Lingering, n as u64, 0);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.slots[key].ready = false;
                     self.watch_again(key);
                     return Served::Out;

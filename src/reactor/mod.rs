@@ -396,12 +396,11 @@ impl<N: Net> Reactor<N> {
         // FIFO until a read says so, the ring might be full by then.
         let has_left = event.error || event.read_closed;
         if has_left && (waits || !event.error) && self.net.unread(stream) == Some(0) {
-            let reason = if event.error {
-                CloseReason::Reset
+            return if event.error {
+                self.end_broken(key)
             } else {
-                CloseReason::Eof
+                self.end(key, CloseReason::Eof)
             };
-            return self.end(key, reason);
         }
         if !waits {
             return self.enqueue(key);

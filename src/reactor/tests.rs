@@ -23,6 +23,8 @@ struct Script {
     bytes: RefCell<Vec<Vec<u8>>>,
     /// It does not say how many those are.
     is_mute: Cell<bool>,
+    /// What a read says when there is none.
+    read_error: Cell<i32>,
 }
 
 struct Scripted(Rc<Script>);
@@ -84,7 +86,7 @@ impl Net for Scripted {
     fn read(&mut self, stream: &usize, into: &mut [u8]) -> io::Result<usize> {
         let bytes = &mut self.0.bytes.borrow_mut()[*stream];
         if bytes.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(io::Error::from_raw_os_error(self.0.read_error.get()));
         }
         let n = bytes.len().min(into.len());
         into[..n].copy_from_slice(&bytes[..n]);
@@ -116,11 +118,14 @@ const CLOCKS: Clocks = Clocks {
 };
 
 const EAGAIN: i32 = 11;
+const ECONNRESET: i32 = 104;
+const ETIMEDOUT: i32 = 110;
 
 impl Stage {
     fn new(clocks: Clocks, staging_bytes: usize, accept_error: i32) -> Self {
         let script = Rc::new(Script::default());
         script.accept_error.set(accept_error);
+        script.read_error.set(EAGAIN);
         let mut ends = Vec::new();
         let mut lanes = Vec::new();
         for _ in 0..2 {
@@ -337,4 +342,34 @@ fn an_endless_message_is_evicted_however_fast_it_comes() {
         "not in 2000 ticks of 100: {:?}",
         stage.reactor.slots[0].conn
     );
+}
+
+/// Keepalive gives a peer up, or its RST comes: both are an error event, and a full ring is no reason to
+/// take the one for the other.
+#[test]
+fn who_breaks_while_its_ring_is_full_ends_for_the_reason_that_the_kernel_gives() {
+    for (errno, reason) in [
+        (ETIMEDOUT, CloseReason::System(110)),
+        (ECONNRESET, CloseReason::Reset),
+    ] {
+        let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
+        // 0 and 2 belong to the first ring.
+        stage.connect(3);
+        stage.send(2, b"one\n");
+        stage.send(0, &b"0123456789012345678901234567890\n".repeat(3000));
+        while !stage.reactor.lanes[0].is_blocked() {
+            stage.turn();
+        }
+        stage.script.read_error.set(errno);
+        stage.script.events.borrow_mut().push(Event {
+            token: token(stage.reactor.slots[2].generation, 2),
+            readable: true,
+            read_closed: true,
+            error: true,
+        });
+        stage.turn();
+        let slot = &stage.reactor.slots[2];
+        assert!(slot.stream.is_none(), "it holds a descriptor");
+        assert_eq!(slot.conn.reason(), Some(reason));
+    }
 }
