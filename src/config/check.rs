@@ -230,7 +230,7 @@ impl Config {
             return (RING_BYTES, 0, 0);
         }
         let low = self.ring_low_bytes.unwrap_or(ring / 2);
-        let high = self.ring_high_bytes.unwrap_or(ring / 8 * 7);
+        let high = self.ring_high_bytes.unwrap_or(ring - ring / 8);
         if low >= high || high > ring {
             let value = format!("{low} and {high}");
             refuse(
@@ -504,6 +504,20 @@ mod tests {
         let memory = config.validate().unwrap().memory();
         assert_eq!(memory.kernel_bytes(), 0);
         assert!(memory.to_string().contains("charged to their senders"));
+    }
+
+    #[test]
+    fn a_ring_of_a_few_bytes_is_too_small_and_nothing_else() {
+        for ring_bytes in [1, 2, 4, 8, 64] {
+            let config = Config {
+                ring_bytes: Some(ring_bytes),
+                ..listening()
+            };
+            let refused = config.validate().unwrap_err();
+            assert_eq!(refused.0.len(), 1, "{refused}");
+            assert_eq!(refused.0[0].setting, "ring_bytes");
+            assert!(refused.to_string().contains("the smallest ring"));
+        }
     }
 
     #[test]
