@@ -166,7 +166,7 @@ impl Wheel {
         // The rest of this round of the lowest level, then whole buckets above.
         let round_end = (self.tick | 0xff).wrapping_add(1);
         let turning = self.tick & 0xff == 0;
-        if turning && self.is_pending(0x100 | (self.tick >> 8) & 0xff) {
+        if turning && self.any_above(self.tick) {
             return Some(self.tick);
         }
         let mut tick = self.tick;
@@ -238,6 +238,16 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_sleep_ends_where_the_last_level_turns() {
+        let mut links = vec![Link::default(); 1];
+        // All before this turn of the last level is handled.
+        let mut wheel = Wheel::new(0xff00);
+        wheel.set(&mut links, 0, 0x1_ff00);
+        assert_eq!(wheel.expired(&mut links, 0xffff), None);
+        assert_eq!(wheel.next_tick(), Some(0x1_0000));
     }
 
     proptest! {
