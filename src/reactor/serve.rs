@@ -254,13 +254,7 @@ impl<N: Net> Reactor<N> {
             self.counters.scanned.add(scanned as u64);
         }
 
-        // Does all of it belong to a message that had begun before?
-        let goes_on = match *self.cuts {
-            [Cut::Rest { start: 0 }] => staged > 0,
-            [Cut::Discard { messages: 0, .. }] => true,
-            _ => false,
-        };
-        if !goes_on {
+        if !goes_on(&self.cuts, staged > 0, slot.conn.partial().is_skipping()) {
             slot.conn.handle_message(self.tick);
         }
 
@@ -413,6 +407,22 @@ impl<N: Net> Reactor<N> {
             self.end(key, system(&error));
         }
     }
+}
+
+/// Does all that was read belong to a message that had begun before, and goes on? `staged`: its beginning
+/// was. `skips`: what goes on is not to be delivered; it counts as a message where that is first said,
+/// which may be long after it began.
+fn goes_on(cuts: &[Cut], staged: bool, skips: bool) -> bool {
+    let mut told = 0;
+    for cut in cuts {
+        match *cut {
+            Cut::Rest { start } => return start == 0 && staged,
+            Cut::Messages { .. } | Cut::Close { .. } => return false,
+            Cut::Discard { messages, .. } => told += messages,
+            Cut::Truncated { .. } => {}
+        }
+    }
+    skips && told == u64::from(staged)
 }
 
 /// What became of what was cut, beside the records.

@@ -373,3 +373,22 @@ fn who_breaks_while_its_ring_is_full_ends_for_the_reason_that_the_kernel_gives()
         assert_eq!(slot.conn.reason(), Some(reason));
     }
 }
+
+/// Once it is known to be too large the rest is skipped; that is no other message.
+#[test]
+fn a_message_that_turns_out_too_large_keeps_its_deadline() {
+    let clocks = Clocks {
+        message: Some(100),
+        ..CLOCKS
+    };
+    let mut stage = Stage::new(clocks, 4096, EAGAIN);
+    stage.connect(1);
+    stage.send(0, &[b'x'; 1000]);
+    stage.at(90);
+    stage.send(0, &[b'x'; 100]);
+    assert!(stage.reactor.slots[0].conn.partial().is_skipping());
+    stage.at(101);
+    stage.turn();
+    let conn = &stage.reactor.slots[0].conn;
+    assert_eq!(conn.reason(), Some(CloseReason::Message), "{conn:?}");
+}
