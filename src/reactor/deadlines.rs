@@ -67,8 +67,10 @@ impl<N: Net> Reactor<N> {
             return None;
         };
         let head = self.lanes[lane].fifo.head()?;
-        let waiting = since.max(tick_time(self.slots[head].queued_at));
-        Some(waiting.saturating_add(self.stall?))
+        // Back from now: as a time since the start, a tick would mean another one after 397 days.
+        let ticks = self.tick.wrapping_sub(self.slots[head].queued_at);
+        let queued = self.now.since_start.saturating_sub(tick_time(ticks));
+        Some(since.max(queued).saturating_add(self.stall?))
     }
 
     pub(super) fn fire_stalls(&mut self) {

@@ -392,3 +392,25 @@ fn a_message_that_turns_out_too_large_keeps_its_deadline() {
     let conn = &stage.reactor.slots[0].conn;
     assert_eq!(conn.reason(), Some(CloseReason::Message), "{conn:?}");
 }
+
+#[test]
+fn after_a_year_and_more_a_stall_still_counts_from_when_its_wait_began() {
+    let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
+    let stall = Duration::from_secs(2);
+    stage.reactor.stall = Some(stall);
+    // Where ticks have wrapped.
+    let year = Duration::from_millis(8 << 32) + Duration::from_secs(1);
+    stage.script.time.set(year);
+    stage.connect(3);
+    stage.send(0, &b"0123456789012345678901234567890\n".repeat(3000));
+    while !stage.reactor.lanes[0].is_blocked() {
+        stage.turn();
+    }
+    stage.script.time.set(year + stall - TICK);
+    stage.send(2, b"waits\n");
+    stage.script.time.set(year + stall);
+    stage.turn();
+    let open = |key: u32| stage.reactor.slots[key].stream.is_some();
+    assert!(!open(0), "it has waited for as long as it may");
+    assert!(open(2), "it has only begun to");
+}
