@@ -34,7 +34,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
         "sim",
         &[
             "books", "close", "config", "consumer", "edges", "frame", "net", "peer", "policy",
-            "reactor", "status",
+            "reactor", "ring", "status",
         ],
     ),
     ("status", &["books", "close", "peer"]),

@@ -4,13 +4,14 @@
 //! its counters. Never here: a wait, on either side.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use super::counters::Counters;
 use crate::close::{PauseCause, Reason};
 use crate::peer::ConnectionId;
+use crate::ring::shared::{AtomicBool, AtomicU64};
 use crate::ring::{RingObserver, Wake};
 use crate::status::{
     BoundAddr, ClosedInfo, ConnectionInfo, ListenerStatus, Pauses, RingStatus, Snapshot,

@@ -2,13 +2,14 @@
 //!
 //! In: additions of one reactor. Out: numbers for any thread. Never here: a lock.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::books::{Counter, CounterBy};
 use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseReason};
 use crate::ring::Wake;
+use crate::ring::shared::{AtomicU64, AtomicUsize};
 use crate::status::Pauses;
 
 #[derive(Debug, Default)]

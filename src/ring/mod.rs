@@ -20,6 +20,8 @@ use self::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, Mutex, Ordering};
 mod consumer;
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(feature = "sim")]
+pub(crate) mod others;
 mod producer;
 pub(crate) mod record;
 mod sync;
@@ -30,6 +32,7 @@ mod wake;
 
 pub(crate) use self::consumer::RingConsumer;
 pub(crate) use self::producer::Producer;
+pub(crate) use self::sync::shared;
 pub(crate) use self::wake::Parked;
 pub use self::wake::Wake;
 

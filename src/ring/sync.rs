@@ -7,6 +7,8 @@ pub(super) use std::sync::Arc;
 
 #[cfg(loom)]
 pub(super) use self::ordered::{AtomicBool, AtomicU64};
+#[cfg(not(loom))]
+pub(super) use self::shared::{AtomicBool, AtomicU64};
 #[cfg(loom)]
 pub(super) use loom::sync::{
     Mutex,
@@ -15,8 +17,49 @@ pub(super) use loom::sync::{
 #[cfg(not(loom))]
 pub(super) use std::sync::{
     Mutex,
-    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence},
+    atomic::{AtomicU8, Ordering, fence},
 };
+
+/// The standard atomics: what no model runs.
+#[cfg(any(loom, not(feature = "sim")))]
+pub(crate) mod shared {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+}
+
+/// The standard atomics, before each use of which somebody else may act: in a simulation too, what is
+/// shared changes at any moment. Weaker orders than the program's are for the models.
+#[cfg(all(not(loom), feature = "sim"))]
+pub(crate) mod shared {
+    use std::ops::Deref;
+    use std::sync::atomic;
+
+    macro_rules! shared {
+        ($name:ident, $value:ty) => {
+            #[derive(Debug, Default)]
+            pub(crate) struct $name(atomic::$name);
+
+            impl $name {
+                #[allow(dead_code, reason = "of some of them")]
+                pub(crate) const fn new(value: $value) -> Self {
+                    Self(atomic::$name::new(value))
+                }
+            }
+
+            impl Deref for $name {
+                type Target = atomic::$name;
+
+                fn deref(&self) -> &Self::Target {
+                    crate::ring::others::act();
+                    &self.0
+                }
+            }
+        };
+    }
+
+    shared!(AtomicBool, bool);
+    shared!(AtomicU64, u64);
+    shared!(AtomicUsize, usize);
+}
 
 /// Loom's atomics, whose stores come after every change that was made before them.
 ///

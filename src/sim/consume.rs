@@ -2,6 +2,7 @@
 //!
 //! In: a step. Out: delivered records, in the ledger. Never here: a record that counts before its release.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -75,7 +76,7 @@ impl Taker {
         self.busy_until = Duration::ZERO;
     }
 
-    pub(super) fn step(&mut self, network: &SimNetwork, ledger: &mut Ledger) {
+    pub(super) fn step(&mut self, network: &SimNetwork, ledger: &RefCell<Ledger>) {
         if network.strikes(Fault::ConsumerStalls) {
             let time = Duration::from_millis(self.random.within(1..=2000) as u64);
             self.busy_until = network.now() + time;
@@ -113,7 +114,7 @@ impl Taker {
         let released = shown.iter().take_while(|(m, _)| consumer.has_released(*m));
         let mut done = 0;
         for (_, record) in released {
-            ledger.take(record);
+            ledger.borrow_mut().take(record);
             done += 1;
         }
         network.say(|| format!("consumer {index} releases {done} of {count}"));

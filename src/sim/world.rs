@@ -20,6 +20,7 @@ use crate::edges;
 use crate::net::sim::SimNet;
 use crate::net::sim::{Fault, Random, SimNetwork, SimWaker};
 use crate::reactor::{Handle, Query, Reactor, Target, Turn};
+use crate::ring::others;
 use crate::status::{BoundAddr, ConnectionInfo};
 
 /// Prints the trace when a run panics.
@@ -161,6 +162,11 @@ impl World {
             network,
         });
         cell.set(Rc::downgrade(&world)).expect("set once");
+        others::are(Some(Rc::new(move || {
+            if let Some(world) = cell.get().and_then(Weak::upgrade) {
+                world.interleave();
+            }
+        })));
         world
     }
 
@@ -224,6 +230,10 @@ impl World {
         if !self.random.borrow_mut().permille(self.interleave) {
             return;
         }
+        others::may_act(false, || self.somebody_acts());
+    }
+
+    fn somebody_acts(&self) {
         let mut actors = self.runnable();
         if !actors.is_empty() {
             let at = self.random.borrow_mut().below(actors.len());
@@ -240,7 +250,9 @@ impl World {
                 actors.push(Actor::Reactor(at));
             }
         }
-        for (at, taker) in self.takers.iter().enumerate() {
+        // Consumers share nothing but what their own work shares, which may be no place for two at once.
+        let is_at_work = self.takers.iter().any(|taker| taker.try_borrow().is_err());
+        for (at, taker) in self.takers.iter().enumerate().filter(|_| !is_at_work) {
             if taker.borrow().is_runnable(now) {
                 actors.push(Actor::Consumer(at));
             }
@@ -298,11 +310,9 @@ impl World {
         match actor {
             Actor::Reactor(at) => self.turn(at),
             Actor::Consumer(at) => {
-                let mut ledger = self.ledger.borrow_mut();
-                self.takers[at]
-                    .borrow_mut()
-                    .step(&self.network, &mut ledger);
-                drop(ledger);
+                let mut taker = self.takers[at].borrow_mut();
+                others::may_act(true, || taker.step(&self.network, &self.ledger));
+                drop(taker);
                 for (at, turner) in self.turners.iter().enumerate() {
                     self.delay_wake(at, turner);
                 }
@@ -330,7 +340,7 @@ impl World {
         let mut place = turner.reactor.borrow_mut();
         let Some(reactor) = &mut *place else { return };
         turner.wakes_at.set(None);
-        match reactor.turn(None) {
+        match others::may_act(true, || reactor.turn(None)) {
             Ok(Turn::Running) => {
                 reactor.check();
                 let patience = reactor.patience(None);

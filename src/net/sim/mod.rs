@@ -25,7 +25,7 @@ pub(crate) use self::state::Sent;
 use self::state::State;
 use super::{Event, Net, Now, Refusal, Token, Watch};
 use crate::peer::Peer;
-use crate::ring::Wake;
+use crate::ring::{Wake, others};
 
 /// What happens beside a reactor, inside each of its calls.
 pub(crate) type Others = Rc<dyn Fn()>;
@@ -70,8 +70,11 @@ pub(crate) struct SimWaker(AtomicBool);
 
 impl Wake for SimWaker {
     fn wake(&self) {
+        // What was to be seen by then has been done, or is overlooked.
+        others::act();
         // One thread: the order of a flag among others is the program's.
         self.0.store(true, Ordering::Relaxed);
+        others::act();
     }
 }
 

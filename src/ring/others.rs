@@ -1,0 +1,42 @@
+//! Who else acts while one side is at work: nobody but in a simulation, which has one thread.
+//!
+//! In: whoever runs the simulation, once. Out: calls, wherever another thread could have come in between.
+//! Never here: a choice; it is made by whoever is called.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+type Act = Rc<dyn Fn()>;
+
+thread_local! {
+    static OTHERS: RefCell<Option<Act>> = const { RefCell::new(None) };
+    /// Is one side at work now? Looked at first, since nearly always there is no simulation.
+    static MAY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Somebody else may act here.
+#[inline]
+pub(crate) fn act() {
+    if MAY.get() {
+        let others = OTHERS.with_borrow(Clone::clone);
+        others.into_iter().for_each(|act| act());
+    }
+}
+
+/// Who acts in this thread from now on.
+pub(crate) fn are(others: Option<Act>) {
+    OTHERS.set(others);
+}
+
+/// Does `work` with others in between, or without.
+pub(crate) fn may_act<T>(may: bool, work: impl FnOnce() -> T) -> T {
+    /// Also when the work panics.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            MAY.set(self.0);
+        }
+    }
+    let _before = Before(MAY.replace(may));
+    work()
+}
