@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release --example simulate -- --seconds 60
 //! cargo run --release --example simulate -- --seed 4711            # one seed, with every event in words
-//! cargo run --release --example simulate -- --seconds 10 --from 1000000
+//! cargo run --release --example simulate -- --seconds 10 --from 1000000 --runs 2000
 //! ```
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +20,9 @@ struct Args {
     /// For so long
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// At most so many seeds
+    #[arg(long, default_value_t = u64::MAX)]
+    runs: u64,
     /// The first seed
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -46,9 +49,12 @@ fn main() -> ExitCode {
     let mut edges = Edges::new();
     let mut closed = [0; CloseReason::ALL.len()];
     let (mut messages, mut steps, mut accepted) = (0, 0, 0);
-    while began.elapsed() < time {
+    while began.elapsed() < time && seed - args.from < args.runs {
         let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| run(seed, options))) else {
-            println!("seed {seed} fails; every event of it: --seed {seed}");
+            let (runs, took) = (seed - args.from + 1, began.elapsed().as_secs_f64());
+            println!(
+                "seed {seed} fails after {runs} runs, {took:.2} s; every event of it: --seed {seed}"
+            );
             return ExitCode::FAILURE;
         };
         faults.add(&outcome.faults);

@@ -2,21 +2,97 @@
 //!
 //! In: a reactor at rest. Out: nothing, or a panic that says what is wrong with which connection.
 
+use std::time::Duration;
+
 use super::drain::Phase;
 use super::lane::Flow;
 use super::slots::Place;
 use super::wheel::{NONE, has_come};
-use super::{MARKS, Reactor};
-use crate::close::PauseCause;
-use crate::net::Net;
+use super::{MARKS, REMEMBERED, Reactor, TICK, tick_time};
+use crate::close::{CloseReason, PauseCause, Reason};
+use crate::conn::PeerEnd;
+use crate::net::sim::SimNet;
+use crate::net::{Net, Watch};
+use crate::peer::{ConnectionId, Peer};
+use crate::status::Pauses;
 
-impl<N: Net<Stream: std::fmt::Debug>> Reactor<N> {
+/// A connection, for whoever keeps its clocks a second time.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) id: ConnectionId,
+    pub(crate) peer: Peer,
+    /// Its descriptor is open.
+    pub(crate) open: bool,
+    pub(crate) reason: Option<CloseReason>,
+    /// It waits for its ring, which has been full since then.
+    pub(crate) waits_for_ring: Option<Duration>,
+    pub(crate) is_held_by_operator: bool,
+    pub(crate) received: u64,
+    /// Bytes that the kernel held for it when its farewell began.
+    pub(crate) overlooked: u64,
+}
+
+/// All connections after a turn, also those that ended in it.
+#[derive(Debug)]
+pub(crate) struct Sight {
+    pub(crate) reactor: usize,
+    pub(crate) now: Duration,
+    pub(crate) starves: bool,
+    /// Until when connections that close are read, if there is a drain.
+    pub(crate) read_until: Option<Duration>,
+    pub(crate) is_anybody_there: bool,
+    pub(crate) all: Vec<Seen>,
+}
+
+impl Reactor<SimNet> {
+    pub(crate) fn sight(&self) -> Sight {
+        let slots = self.slots.keys(0, usize::MAX).into_iter().map(|key| {
+            let slot = &self.slots[key];
+            let lane = &self.lanes[usize::from(slot.consumer)];
+            Seen {
+                id: self.id(key),
+                peer: slot.peer,
+                open: slot.stream.is_some(),
+                reason: slot.conn.reason(),
+                waits_for_ring: match lane.flow() {
+                    Flow::Blocked { since } if slot.place == Place::Ring => Some(since),
+                    _ => None,
+                },
+                is_held_by_operator: slot.conn.is_paused_by(PauseCause::Operator),
+                received: slot.conn.books().received,
+                overlooked: slot
+                    .stream
+                    .as_ref()
+                    .map_or(0, |s| self.net.truth(s).overlooked),
+            }
+        });
+        let closed = self.closed.iter().map(|closed| Seen {
+            id: closed.id,
+            peer: closed.peer,
+            open: false,
+            reason: Some(closed.reason),
+            waits_for_ring: None,
+            is_held_by_operator: false,
+            received: closed.books.received,
+            overlooked: 0,
+        });
+        Sight {
+            reactor: self.index,
+            now: self.now.since_start,
+            starves: !self.starved.is_empty(),
+            read_until: self.phase.read_until(),
+            is_anybody_there: self.lanes.iter().any(|lane| !lane.gone),
+            all: slots.chain(closed).collect(),
+        }
+    }
+
     /// Panics unless every invariant holds.
     pub(crate) fn check(&self) {
         if self.phase == Phase::Ended {
             assert_eq!(self.slots.len(), 0, "ended with connections");
             return;
         }
+        let all_told = matches!(self.phase, Phase::Draining { told: u32::MAX, .. });
         let mut open = 0;
         let mut staged = 0;
         let mut waiting = vec![0; self.lanes.len()];
@@ -42,9 +118,17 @@ impl<N: Net<Stream: std::fmt::Debug>> Reactor<N> {
                 Place::Lingering => lingering += 1,
                 Place::Dead => panic!("{key}: dead, and its slot is not free"),
             }
+            assert!(
+                !all_told || slot.conn.reason().is_some(),
+                "{key}: was not told of the drain"
+            );
             self.check_served(key);
+            self.check_told(key);
             self.check_deadline(key);
         }
+        self.check_patience();
+        self.check_pauses();
+        self.wheel.check(&self.slots);
         assert_eq!(self.counters.open.read(), open, "open connections");
         assert_eq!(self.staging.held(), staged, "staged bytes");
         let most = self.staging.most(self.slots.len());
@@ -62,8 +146,15 @@ impl<N: Net<Stream: std::fmt::Debug>> Reactor<N> {
         for (at, lane) in self.lanes.iter().enumerate() {
             assert_eq!(lane.fifo.len(&self.slots), waiting[at], "lane {at}: FIFO");
             assert_eq!(lane.connections, bound[at], "lane {at}: connections");
-            assert!(lane.producer.occupied() <= lane.producer.observer().capacity());
+            // What a consumer is about to say that it has released may be filled already.
+            let capacity = lane.producer.observer().capacity();
+            assert!(lane.producer.occupied() <= 2 * capacity);
+            lane.fifo.check_order(&self.slots);
             if let Flow::Blocked { .. } = lane.flow() {
+                assert!(
+                    lane.resumes_in_time(),
+                    "lane {at} resumes below its low mark"
+                );
                 assert!(
                     lane.gone || lane.will_resume(),
                     "lane {at} is blocked, and nobody will wake for it"
@@ -87,6 +178,119 @@ impl<N: Net<Stream: std::fmt::Debug>> Reactor<N> {
                 held(PauseCause::Operator),
                 "{key}: has something to be read, and nobody will: {:?}",
                 slot.conn
+            );
+        }
+    }
+
+    /// Nothing that the kernel knows of a connection is overlooked: its bytes are read, or an event will
+    /// come; its end is noted, or an event will come.
+    fn check_told(&self, key: u32) {
+        let slot = &self.slots[key];
+        let Some(stream) = &slot.stream else { return };
+        let truth = self.net.truth(stream);
+        if truth.edge {
+            return;
+        }
+        let conn = &slot.conn;
+        if slot.place == Place::Nowhere && !slot.ready {
+            assert_eq!(
+                truth.watch,
+                Some(Watch::Read),
+                "{key}: no event will come: {conn:?}"
+            );
+            assert!(
+                truth.unread == 0 || truth.at_mark,
+                "{key}: {} bytes that nobody will read: {conn:?}",
+                truth.unread
+            );
+        }
+        let ended = truth.finished || truth.reset;
+        assert!(
+            !ended || conn.peer_end() != PeerEnd::Sending,
+            "{key}: its peer has gone, unnoticed: {conn:?}"
+        );
+        let waits = match slot.place {
+            Place::Ring => self.lanes[usize::from(slot.consumer)].is_blocked(),
+            place => place != Place::Lingering,
+        };
+        assert!(
+            !waits || truth.unread > 0 || !conn.has_finished(),
+            "{key}: has nothing more to say, and keeps its descriptor: {:?} {conn:?}",
+            slot.place
+        );
+    }
+
+    /// The reactor sleeps past nothing that is due, by looking at everything there is.
+    fn check_patience(&self) {
+        let sleeps = self.patience(None);
+        let now = self.now.since_start;
+        let until = |at: Duration, what: &str| {
+            let wakes = sleeps.map(|time| self.net.now().since_start + time);
+            assert!(
+                wakes.is_some_and(|wakes| wakes <= at.max(now)),
+                "sleeps until {wakes:?}, past {at:?}: {what}"
+            );
+        };
+        for key in self.slots.keys(0, usize::MAX) {
+            let slot = &self.slots[key];
+            let lane = &self.lanes[usize::from(slot.consumer)];
+            match (slot.place, lane.flow()) {
+                (Place::Ring, Flow::Flowing) => until(now, "somebody may be served"),
+                (Place::Lingering, _) => until(now, "somebody is to be read out"),
+                (Place::Ring, Flow::Blocked { since }) => {
+                    if let Some(stall) = self.stall {
+                        let ahead = self.tick.wrapping_sub(slot.queued_at);
+                        let queued = now.saturating_sub(tick_time(ahead));
+                        until(since.max(queued) + stall + TICK, "a stall");
+                    }
+                }
+                _ => {}
+            }
+            if let Some(due) = slot.wheel_tick() {
+                let ahead = due.wrapping_sub(self.tick);
+                if ahead < 1 << 31 {
+                    until(now + tick_time(ahead), "a deadline");
+                }
+            }
+        }
+        for listening in &self.listeners {
+            if let Some(at) = listening.machine.poll_timeout() {
+                until(at, "a listener's wait");
+            }
+        }
+        if let (false, Some(message)) = (self.starved.is_empty(), self.clocks.message) {
+            until(self.starved_since + tick_time(message), "spent staging");
+        }
+        if let Some(at) = self.phase.poll_timeout(self.is_closed()) {
+            until(at, "a drain's end");
+        }
+    }
+
+    /// Each pause that has ended is in the totals, and in the account of its connection.
+    fn check_pauses(&self) {
+        if self.closed.len() == REMEMBERED {
+            return;
+        }
+        for cause in PauseCause::ALL {
+            let mut sum = Pauses::default();
+            let mut add = |pauses: Pauses| {
+                sum.count += pauses.count;
+                sum.time += pauses.time;
+            };
+            for key in self.slots.keys(0, usize::MAX) {
+                add(self.slots[key].pauses(*cause));
+            }
+            for closed in &self.closed {
+                let told = closed.paused.iter().filter(|(of, _)| of == cause);
+                told.for_each(|(_, pauses)| add(*pauses));
+            }
+            let total = self.counters.pauses(*cause);
+            assert_eq!(total.count, sum.count, "pauses by {}", cause.label());
+            // The totals are kept in microseconds.
+            let apart = total.time.abs_diff(sum.time);
+            assert!(
+                apart <= Duration::from_micros(total.count),
+                "{cause}: {total:?} {sum:?}"
             );
         }
     }

@@ -121,6 +121,12 @@ impl Lane {
         wait == self.resume_at || is_drained || self.producer.released() >= self.resume_at
     }
 
+    /// Does a full ring flow again at its low mark, and not later?
+    #[cfg(feature = "sim")]
+    pub(crate) fn resumes_in_time(&self) -> bool {
+        self.resume_at + self.low as u64 <= self.producer.position().max(self.low as u64)
+    }
+
     /// Is there room again? Returns how long it was blocked, if it flows from now on.
     pub(crate) fn resume(&mut self, now: Duration) -> Option<Duration> {
         let Flow::Blocked { since } = self.flow else {

@@ -28,6 +28,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 pub(crate) use self::arena::{class as staging_class, most as staging_most};
+#[cfg(feature = "sim")]
+pub(crate) use self::check::{Seen, Sight};
 use self::control::{COMMANDS, Command};
 pub use self::control::{Handle, Query, Target};
 pub(crate) use self::control::{Orders, Remote};

@@ -198,6 +198,13 @@ impl<S> IndexMut<u32> for Slots<S> {
     }
 }
 
+#[cfg(feature = "sim")]
+impl<S> super::wheel::Linked for Slots<S> {
+    fn linked(&self, slot: u32) -> Link {
+        self.slab[slot as usize].wheel
+    }
+}
+
 impl<S> Links for Slots<S> {
     fn link(&mut self, slot: u32) -> &mut Link {
         &mut self.slab[slot as usize].wheel
@@ -238,6 +245,18 @@ impl Fifo {
         }
         assert_eq!(self.tail, before);
         count
+    }
+
+    /// Nobody stands before somebody who came earlier.
+    #[cfg(feature = "sim")]
+    pub(crate) fn check_order<S>(&self, slots: &Slots<S>) {
+        let mut at = self.head;
+        while at != NONE && slots[at].next != NONE {
+            let next = slots[at].next;
+            let is_later = super::wheel::has_come(slots[next].queued_at, slots[at].queued_at);
+            assert!(is_later, "{at} stands before {next}, which came earlier");
+            at = next;
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

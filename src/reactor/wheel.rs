@@ -200,6 +200,48 @@ impl Wheel {
     }
 }
 
+/// Links that are only looked at.
+#[cfg(feature = "sim")]
+pub(crate) trait Linked {
+    fn linked(&self, slot: u32) -> Link;
+}
+
+#[cfg(feature = "sim")]
+impl Wheel {
+    /// Every entry is counted, linked both ways, and in a bucket that is turned in time.
+    pub(crate) fn check(&self, links: &impl Linked) {
+        let mut set = 0;
+        for (bucket, head) in self.heads.iter().enumerate() {
+            let (mut at, mut before) = (*head, FIRST | bucket as u32);
+            while at != NONE {
+                let link = links.linked(at);
+                assert_eq!(link.prev, before, "{at} in bucket {bucket}");
+                let turns = self.turns_at(bucket as u32);
+                assert!(
+                    has_come(link.tick, turns),
+                    "{at}: due at {}, its bucket {bucket} turns at {turns}, now {}",
+                    link.tick,
+                    self.tick
+                );
+                (before, at) = (at, link.next);
+                set += 1;
+            }
+        }
+        assert_eq!(self.set, set, "entries of the wheel");
+    }
+
+    /// The next tick at which a bucket is emptied.
+    fn turns_at(&self, bucket: u32) -> u32 {
+        let shift = 8 * (bucket / 0x100);
+        let unit = 1u32 << shift;
+        // This tick is still to be handled.
+        let first = self.tick.wrapping_add(unit - 1) >> shift;
+        let first = first & (u32::MAX >> shift);
+        let ahead = (bucket & 0xff).wrapping_sub(first) & 0xff;
+        (first.wrapping_add(ahead)) << shift
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

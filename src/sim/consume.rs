@@ -114,7 +114,7 @@ impl Taker {
         let released = shown.iter().take_while(|(m, _)| consumer.has_released(*m));
         let mut done = 0;
         for (_, record) in released {
-            ledger.borrow_mut().take(record);
+            ledger.borrow_mut().take(network, index, record);
             done += 1;
         }
         network.say(|| format!("consumer {index} releases {done} of {count}"));

@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::{Duration, SystemTime};
 
 use super::Delivered;
 use super::plan::{Ending, Script, cut_message};
 use crate::books::Books;
-use crate::close::CloseReason;
+use crate::close::{CloseReason, Reason};
 use crate::consumer::{Messages, Record};
+use crate::net::sim::{Fate, SimNetwork};
 use crate::peer::{ConnectionId, Peer};
 
 /// What a consumer is shown: a record, or one message of it.
@@ -24,8 +26,10 @@ pub(super) enum Shown {
         /// With its marks.
         bytes: usize,
         form: Form,
+        received: SystemTime,
     },
-    Gap(ConnectionId, u64),
+    /// With its bytes and its messages.
+    Gap(ConnectionId, u64, u64),
     Closed(ConnectionId, CloseReason, Books),
 }
 
@@ -41,7 +45,12 @@ impl Shown {
     pub(super) fn of(record: &Record<'_>) -> Self {
         match record {
             Record::Opened { who, peer, .. } => Self::Opened(*who, *peer),
-            Record::Gap { who, bytes, .. } => Self::Gap(*who, *bytes),
+            Record::Gap {
+                who,
+                bytes,
+                messages,
+                ..
+            } => Self::Gap(*who, *bytes, *messages),
             Record::Closed {
                 who, reason, books, ..
             } => Self::Closed(*who, *reason, *books),
@@ -60,9 +69,13 @@ impl Shown {
             text: text.to_vec(),
             bytes,
             form,
+            received: messages.received(),
         }
     }
 }
+
+/// How far the time at which a record was received may lie behind.
+const TIME_EVERY: Duration = Duration::from_millis(10);
 
 /// What is known of one connection from the consumer's side.
 #[derive(Debug)]
@@ -70,6 +83,7 @@ struct Account {
     script: Rc<Script>,
     peer: Peer,
     port: u16,
+    consumer: usize,
     /// The message that is due.
     next: usize,
     messages: u64,
@@ -79,6 +93,8 @@ struct Account {
     cut: bool,
     published: u64,
     discarded: u64,
+    /// Messages that gaps say began in them.
+    left_out: u64,
     closed: Option<(CloseReason, Books)>,
 }
 
@@ -107,21 +123,25 @@ impl Ledger {
         self.scripts.insert(port, script);
     }
 
-    pub(super) fn ids(&self) -> Vec<ConnectionId> {
-        let mut ids: Vec<_> = self.accounts.keys().copied().collect();
+    /// The connections that this consumer was told of, or all.
+    pub(super) fn ids(&self, consumer: Option<usize>) -> Vec<ConnectionId> {
+        let of = |account: &Account| consumer.is_none_or(|consumer| consumer == account.consumer);
+        let accounts = self.accounts.iter().filter(|(_, account)| of(account));
+        let mut ids: Vec<_> = accounts.map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids
     }
 
-    /// One was delivered.
-    pub(super) fn take(&mut self, shown: &Shown) {
+    /// One was delivered by this consumer.
+    pub(super) fn take(&mut self, network: &SimNetwork, consumer: usize, shown: &Shown) {
         match shown {
-            Shown::Opened(who, peer) => self.open(*who, *peer),
+            Shown::Opened(who, peer) => self.open(*who, *peer, consumer),
             Shown::Message {
                 who,
                 text,
                 bytes,
                 form,
+                received,
             } => {
                 let (max, discards) = (self.max, self.discards);
                 let account = self.account(*who);
@@ -131,11 +151,14 @@ impl Ledger {
                 account.skip_discarded(max, discards, cut);
                 account.message(*who, text, *form, max);
                 account.published += *bytes as u64;
+                account.timely(network, *who, *form, *received);
                 self.messages += 1;
             }
-            Shown::Gap(who, bytes) => {
+            Shown::Gap(who, bytes, messages) => {
+                assert!(*bytes > 0, "{who}: a gap of nothing");
                 let account = self.account(*who);
                 account.discarded += bytes;
+                account.left_out += messages;
                 account.gap = true;
             }
             Shown::Closed(who, reason, books) => {
@@ -151,7 +174,7 @@ impl Ledger {
         }
     }
 
-    fn open(&mut self, who: ConnectionId, peer: Peer) {
+    fn open(&mut self, who: ConnectionId, peer: Peer, consumer: usize) {
         let Peer::Tcp(address) = peer else {
             panic!("{who}: {peer:?}")
         };
@@ -160,12 +183,14 @@ impl Ledger {
             script: script.expect("a peer of ours").clone(),
             peer,
             port: address.port(),
+            consumer,
             next: 0,
             messages: 0,
             gap: false,
             cut: false,
             published: 0,
             discarded: 0,
+            left_out: 0,
             closed: None,
         };
         let before = self.accounts.insert(who, account);
@@ -177,6 +202,12 @@ impl Ledger {
         let account = account.unwrap_or_else(|| panic!("{who} never opened"));
         assert!(account.closed.is_none(), "{who}: a record after `Closed`");
         account
+    }
+
+    /// Connections of which the consumers were told that they ended for this reason.
+    pub(super) fn closed_by(&self, reason: CloseReason) -> u64 {
+        let closed = self.accounts.values().filter_map(|a| a.closed);
+        closed.filter(|(r, _)| r.index() == reason.index()).count() as u64
     }
 
     /// What was delivered of each connection.
@@ -194,19 +225,34 @@ impl Ledger {
     }
 
     /// At the very end: what a peer sent wholly and finished properly has arrived wholly, if nothing cut
-    /// the connection short; `arrived` is what the network says of each port.
-    pub(super) fn finish(&self, arrived: &HashMap<u16, (u64, u64)>) {
+    /// the connection short; `fates` is what the network says of each port.
+    pub(super) fn finish(&self, fates: &HashMap<u16, Fate>) {
         for (who, account) in &self.accounts {
             let Some((reason, books)) = account.closed else {
                 continue;
             };
             let script = &account.script;
-            let (sent, left) = arrived[&account.port];
+            let fate = fates[&account.port];
+            let (sent, left) = (fate.arrived, fate.left);
             assert_eq!(
                 books.received + left,
                 sent,
                 "{who}: read and left behind, and what arrived ({reason})"
             );
+            // Only a peer that has finished has a last message, and only if all before it was read.
+            let is_last = fate.finished && left == 0;
+            assert!(
+                !account.cut || is_last,
+                "{who}: half a message as its last, by {reason}: {fate:?}"
+            );
+            match reason {
+                CloseReason::Eof => {
+                    let is_over = (fate.finished || fate.reset) && left == 0;
+                    assert!(is_over, "{who}: {fate:?}");
+                }
+                CloseReason::Reset => assert!(fate.reset, "{who}: was not reset: {fate:?}"),
+                _ => {}
+            }
             let proper = matches!(
                 script.ending,
                 Ending::Fin | Ending::HalfClose | Ending::FinReset | Ending::InMessage
@@ -221,6 +267,14 @@ impl Ledger {
                     account.next,
                     script.messages.len()
                 );
+                let is_too_large = |m: &&Vec<u8>| m.len() > self.max;
+                let too_large = script.messages.iter().filter(is_too_large).count();
+                let cut_off = script.ending == Ending::InMessage && !account.cut;
+                assert_eq!(
+                    account.left_out,
+                    too_large as u64 + u64::from(cut_off),
+                    "{who}: messages that gaps count"
+                );
             }
         }
     }
@@ -234,6 +288,23 @@ impl Ledger {
 }
 
 impl Account {
+    /// Was the last message told with the time at which it was read?
+    fn timely(&self, network: &SimNetwork, who: ConnectionId, form: Form, told: SystemTime) {
+        let end = self.published + self.discarded;
+        let read = |offset| network.read_at(self.peer, offset);
+        let first = read(end).expect("it was read");
+        // What is not to be delivered as it came is known later: by the next byte, or by the end.
+        let last = match form {
+            Form::Whole => first,
+            Form::Truncated => read(end + 1).unwrap_or(first),
+            Form::Unterminated => network.wall(),
+        };
+        assert!(
+            told + TIME_EVERY > first && told <= last,
+            "{who}: read from {first:?} to {last:?}, told as {told:?}"
+        );
+    }
+
     /// What was too large and discarded is not due any more, if a gap stands in its place.
     fn skip_discarded(&mut self, max: usize, discards: bool, cut: Option<&[u8]>) {
         let is_skipped =

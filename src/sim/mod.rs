@@ -8,8 +8,11 @@
 //!
 //! Your own consumer and configuration can be simulated: see [`Simulation`].
 
+mod clocks;
 mod consume;
+mod end;
 mod ledger;
+mod operator;
 mod plan;
 mod send;
 mod world;

@@ -50,6 +50,8 @@ pub(super) struct Script {
     pub(super) messages: Vec<Vec<u8>>,
     /// As they go over the wire.
     pub(super) bytes: Vec<u8>,
+    /// Where each message begins there, and where the last one ends; empty where nobody here knows.
+    pub(super) starts: Vec<u64>,
     pub(super) ending: Ending,
     /// The largest piece that is sent at once, and the longest pause between two.
     pub(super) piece: usize,
@@ -68,6 +70,9 @@ pub(super) struct Plan {
     pub(super) interleave: u16,
     /// When the faults stop.
     pub(super) calm_at: Duration,
+    /// How old the reactors are at the beginning: ticks pass the ends of the wheel's levels, and wrap after
+    /// 397 days.
+    pub(super) start: Duration,
     /// A stop comes in a drain, or not at all.
     pub(super) stops_drain: bool,
     /// The longest time that a consumer works on a batch.
@@ -85,9 +90,14 @@ impl Plan {
     pub(super) fn new(random: &mut Random, simulation: &Simulation) -> Self {
         let mut faults = Faults::swarm(random);
         // These end the whole: in one run of some, not in one of two.
-        for fault in [Fault::ConsumerDies, Fault::Stop, Fault::EarlyDrain] {
-            let permille = if random.permille(120) { 2 } else { 0 };
-            faults.set(fault, permille);
+        for (fault, often) in [
+            (Fault::ConsumerDies, [2, 20, 100]),
+            (Fault::Stop, [2, 20, 100]),
+            (Fault::EarlyDrain, [5, 50, 300]),
+        ] {
+            let permille = random.one_of(&often);
+            let happens = random.permille(120);
+            faults.set(fault, if happens { permille } else { 0 });
         }
         // An operator who loses patience with a drain.
         let stops_drain = faults.may(Fault::EarlyDrain) && random.permille(500);
@@ -123,12 +133,27 @@ impl Plan {
             backlog: random.one_of(&[1, 4, 128]),
             interleave: random.one_of(&[0, 50, 200, 500]),
             calm_at: calm_at(random, &config),
+            start: {
+                let ticks = random.one_of(&[0, 0, 1 << 16, 1 << 24, 1 << 32]);
+                Duration::from_millis(8 * ticks).saturating_sub(ms(random.below(3000)))
+            },
             stops_drain,
             work: ms(random.one_of(&[0, 0, 1, 30, 300])),
             config,
             faults,
             scripts,
         }
+    }
+}
+
+impl Plan {
+    /// Is there always a place, a descriptor and memory for another peer?
+    pub(super) fn has_room(&self) -> bool {
+        let may = |fault| self.faults.may(fault);
+        self.config.max_connections > self.scripts.len()
+            && !may(Fault::NoDescriptor)
+            && !may(Fault::AcceptExhausted)
+            && !may(Fault::ConsumerDies)
     }
 }
 
@@ -162,10 +187,13 @@ fn config(random: &mut Random) -> Config {
     ]);
     config.max_connections = random.one_of(&[1, 3, 10, 1000]);
     config.staging_bytes = config.max_message.max(256) * random.one_of(&[1, 2, 50]);
-    config.deadlines.idle = random.one_of(&[None, Some(ms(300)), Some(ms(3000))]);
-    config.deadlines.message = random.one_of(&[None, Some(ms(100)), Some(ms(1000))]);
+    config.deadlines.idle =
+        random.one_of(&[None, Some(ms(300)), Some(ms(3000)), Some(ms(700_000))]);
+    config.deadlines.message =
+        random.one_of(&[None, Some(ms(100)), Some(ms(1000)), Some(ms(600_000))]);
     config.deadlines.stall = random.one_of(&[None, Some(ms(200)), Some(ms(2000))]);
-    config.deadlines.age = random.one_of(&[None, None, Some(ms(500)), Some(ms(3000))]);
+    config.deadlines.age =
+        random.one_of(&[None, None, Some(ms(500)), Some(ms(3000)), Some(ms(660_000))]);
     config.deadlines.linger = random.one_of(&[ms(20), ms(500)]);
     config.route = random.one_of(&[Route::LeastLoaded, Route::Source, Route::Listener]);
     config.on_consumer_gone = random.one_of(&[OnConsumerGone::Stop, OnConsumerGone::Reroute]);
@@ -197,19 +225,26 @@ static SMALLEST_RINGS: LazyLock<[usize; 4]> = LazyLock::new(|| {
 fn calm_at(random: &mut Random, config: &Config) -> Duration {
     let clocks = config.deadlines;
     let clock = random.one_of(&[clocks.idle, clocks.message, clocks.stall, clocks.age]);
-    let longest = clock.unwrap_or_default().max(ms(2000));
+    // One that takes minutes strikes in the calm.
+    let longest = clock.filter(|clock| *clock < ms(10_000));
+    let longest = longest.unwrap_or_default().max(ms(2000));
     ms(random.within(200..=2 * longest.as_millis() as usize))
 }
 
 /// What a peer is to send, and in which framing, if the simulation itself has framed it.
 struct Sent {
     wire: Option<Framing>,
+    starts: Vec<u64>,
     stream: Stream,
 }
 
 impl From<Stream> for Sent {
     fn from(stream: Stream) -> Self {
-        Self { wire: None, stream }
+        Self {
+            wire: None,
+            starts: Vec::new(),
+            stream,
+        }
     }
 }
 
@@ -259,10 +294,14 @@ fn letters(random: &mut Random, config: &Config, place: usize, number: usize) ->
         }
         messages.push(text);
     }
-    let framed: Vec<_> = messages.iter().map(|m| frame(&wire, m)).collect();
-    let bytes = framed.concat();
+    let (mut bytes, mut starts) = (Vec::new(), vec![0]);
+    for message in &messages {
+        bytes.extend(frame(&wire, message));
+        starts.push(bytes.len() as u64);
+    }
     Sent {
         wire: Some(wire),
+        starts,
         stream: Stream { bytes, messages },
     }
 }
@@ -314,13 +353,14 @@ fn script(
     let pause = ms(random.one_of(&[0, 1, 20, 400]));
     let piece = random.one_of(&[1, 7, 100, 5000, 100_000]);
     // A byte at a time is for short streams, and with a pause after each for the shortest.
-    let pieces = if pause.is_zero() { 30_000 } else { 300 };
+    let pieces = if pause.is_zero() { 2000 } else { 300 };
     let least = bytes.len() / pieces;
     Script {
         place,
         begin: ms(random.below(1000)),
         messages,
         bytes,
+        starts: sent.starts,
         ending,
         piece: piece.max(least),
         pause,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::ledger::address;
 use super::plan::{Ending, Script};
-use crate::net::sim::{Fault, Random, Sent, SimNetwork, SimPeer};
+use crate::net::sim::{Fate, Fault, Random, Sent, SimNetwork, SimPeer};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -48,9 +48,9 @@ impl Sender {
         self.port
     }
 
-    /// Bytes that arrived, and of these those that were left unread.
-    pub(super) fn arrived(&self) -> (u64, u64) {
-        self.peer.as_ref().map_or((0, 0), SimPeer::arrived)
+    /// What became of its connection.
+    pub(super) fn fate(&self) -> Fate {
+        self.peer.as_ref().map(SimPeer::fate).unwrap_or_default()
     }
 
     /// Is there nothing more to be expected of it?

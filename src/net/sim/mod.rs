@@ -11,6 +11,7 @@
 mod fault;
 mod random;
 mod state;
+mod truth;
 
 use std::cell::RefCell;
 use std::io;
@@ -23,6 +24,7 @@ pub use self::fault::{Fault, Faults};
 pub use self::random::Random;
 pub(crate) use self::state::Sent;
 use self::state::State;
+pub(crate) use self::truth::Truth;
 use super::{Event, Net, Now, Refusal, Token, Watch};
 use crate::peer::Peer;
 use crate::ring::{Wake, others};
@@ -62,6 +64,18 @@ pub(crate) struct SimStream {
 pub(crate) struct SimPeer {
     state: Rc<RefCell<State>>,
     pub(crate) key: usize,
+}
+
+/// What became of a peer's connection, as the network has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fate {
+    pub(crate) accepted: bool,
+    /// Bytes that arrived.
+    pub(crate) arrived: u64,
+    /// Of these, those that nobody had read when the descriptor was closed.
+    pub(crate) left: u64,
+    pub(crate) finished: bool,
+    pub(crate) reset: bool,
 }
 
 /// What ends a reactor's poll.
@@ -140,6 +154,49 @@ impl SimNetwork {
         self.0.borrow().now
     }
 
+    /// What a reactor's wall clock says now.
+    pub(crate) fn wall(&self) -> SystemTime {
+        self.0.borrow().wall(self.now())
+    }
+
+    /// What it said when the byte before this one of a peer's stream was read.
+    pub(crate) fn read_at(&self, peer: Peer, offset: u64) -> Option<SystemTime> {
+        let state = self.0.borrow();
+        state.read_at(peer, offset).map(|at| state.wall(at))
+    }
+
+    /// Nothing but a drain's own time keeps a peer that connected from being accepted.
+    pub(crate) fn has_room(&self, has_room: bool) {
+        self.0.borrow_mut().has_room = has_room;
+    }
+
+    /// A drain is ordered: who waits in a backlog now is to be accepted, until then.
+    pub(crate) fn expect_drain(&self, until: Duration) {
+        let state = &mut *self.0.borrow_mut();
+        let waiting = state.sockets.len();
+        state.drain.get_or_insert((waiting, until));
+    }
+
+    /// Whoever waits may be turned away.
+    pub(crate) fn expect_nothing(&self) {
+        self.0.borrow_mut().has_room = false;
+    }
+
+    /// Peers that were turned away.
+    pub(crate) fn refused(&self) -> u64 {
+        self.0.borrow().refused
+    }
+
+    /// The most descriptors there were at once.
+    pub(crate) fn most_descriptors(&self) -> usize {
+        self.0.borrow().most_descriptors
+    }
+
+    /// Reactors are so old when the run begins.
+    pub(crate) fn begin_at(&self, start: Duration) {
+        self.0.borrow_mut().start = start;
+    }
+
     pub(crate) fn pass(&self, time: Duration) {
         self.0.borrow_mut().now += time;
     }
@@ -206,11 +263,18 @@ impl SimPeer {
         socket.finished || socket.end.is_some()
     }
 
-    /// Bytes that arrived, and of these, those that nobody had read when the descriptor was closed.
-    pub(crate) fn arrived(&self) -> (u64, u64) {
+    /// What became of it.
+    pub(crate) fn fate(&self) -> Fate {
         let state = self.state.borrow();
+        let truth = state.truth(self.key);
         let socket = &state.sockets[self.key];
-        (socket.arrived, socket.end.map_or(0, |end| end.left))
+        Fate {
+            accepted: socket.accepted,
+            arrived: socket.arrived,
+            left: socket.end.map_or(0, |end| end.left),
+            finished: truth.finished,
+            reset: truth.reset,
+        }
     }
 }
 
@@ -227,6 +291,11 @@ impl Drop for SimStream {
 }
 
 impl SimNet {
+    /// What the kernel knows of a connection.
+    pub(crate) fn truth(&self, stream: &SimStream) -> Truth {
+        self.state.borrow().truth(stream.key)
+    }
+
     pub(crate) fn sim_waker(&self) -> Arc<SimWaker> {
         self.waker.clone()
     }
@@ -245,10 +314,10 @@ impl Net for SimNet {
     }
 
     fn now(&self) -> Now {
-        let since_start = self.state.borrow().now;
+        let state = self.state.borrow();
         Now {
-            since_start,
-            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + since_start,
+            since_start: state.start + state.now,
+            wall: state.wall(state.now),
         }
     }
 

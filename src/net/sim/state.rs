@@ -31,21 +31,29 @@ fn errno<T>(errno: i32) -> io::Result<T> {
 pub(super) struct Socket {
     pub(super) peer: Peer,
     /// Arrived, and not read.
-    queue: VecDeque<u8>,
+    pub(super) queue: VecDeque<u8>,
     /// Bytes that ever arrived.
     pub(super) arrived: u64,
+    pub(super) accepted: bool,
+    /// So many when its reactor last polled; and of these, how many had not been read when we finished.
+    polled: u64,
+    pub(super) overlooked: u64,
+    /// After how many bytes each read ended, and when.
+    pub(super) reads: Vec<(u64, Duration)>,
     /// Reads stop once before the byte with this number.
     urgent: Option<u64>,
+    /// Where a read last stopped at such a mark.
+    pub(super) stopped_at: Option<u64>,
     /// The peer's FIN is behind what is queued.
-    fin: bool,
+    pub(super) fin: bool,
     /// An RST came; the queue stays readable, then a read fails once.
     reset: Option<i32>,
-    is_reset: bool,
+    pub(super) is_reset: bool,
     /// We said that we send nothing more.
     pub(super) finished: bool,
     pub(super) end: Option<Closed>,
-    watched: Option<(usize, Token, Watch)>,
-    is_ready: bool,
+    pub(super) watched: Option<(usize, Token, Watch)>,
+    pub(super) is_ready: bool,
 }
 
 /// How our descriptor was closed.
@@ -91,6 +99,8 @@ pub(crate) enum Sent {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) now: Duration,
+    /// How old the reactors were at the beginning.
+    pub(super) start: Duration,
     pub(super) random: Random,
     pub(super) faults: Faults,
     pub(super) sockets: Vec<Socket>,
@@ -101,6 +111,12 @@ pub(super) struct State {
     epolls: Vec<Epoll>,
     window: usize,
     backlog: usize,
+    /// The most descriptors there were at once, and the peers that were told that there is none for them.
+    pub(super) most_descriptors: usize,
+    pub(super) refused: u64,
+    pub(super) has_room: bool,
+    /// How many peers there were when a drain was ordered, and until when these are accepted.
+    pub(super) drain: Option<(usize, Duration)>,
     /// What happened, in words, if anybody wants to know.
     pub(super) trace: Option<Vec<String>>,
 }
@@ -109,6 +125,7 @@ impl State {
     pub(super) fn new(random: Random, faults: Faults, reactors: usize) -> Self {
         Self {
             now: Duration::ZERO,
+            start: Duration::ZERO,
             random,
             faults,
             sockets: Vec::new(),
@@ -118,6 +135,10 @@ impl State {
             epolls: (0..reactors).map(|_| Epoll::default()).collect(),
             window: 64 << 10,
             backlog: 128,
+            most_descriptors: 0,
+            refused: 0,
+            has_room: false,
+            drain: None,
             trace: None,
         }
     }
@@ -156,6 +177,7 @@ impl State {
             self.descriptors.push(false);
         }
         self.descriptors[fd] = true;
+        self.most_descriptors = self.most_descriptors.max(used + 1);
         Some(fd)
     }
 
@@ -187,6 +209,7 @@ impl State {
         listening.is_open = false;
         listening.token = None;
         let waiting = std::mem::take(&mut listening.backlog);
+        self.check_forgotten(&waiting);
         for key in waiting {
             let left = self.sockets[key].queue.len() as u64;
             self.sockets[key].end = Some(Closed { left: left.max(1) });
@@ -214,7 +237,12 @@ impl State {
             peer,
             queue: VecDeque::new(),
             arrived: 0,
+            accepted: false,
+            polled: 0,
+            overlooked: 0,
+            reads: Vec::new(),
             urgent: None,
+            stopped_at: None,
             fin: false,
             reset: None,
             is_reset: false,
@@ -348,6 +376,11 @@ impl State {
         if self.strikes(Fault::PollInterrupted) {
             return;
         }
+        for socket in &mut self.sockets {
+            if socket.watched.is_some_and(|(of, ..)| of == reactor) {
+                socket.polled = socket.arrived;
+            }
+        }
         let mut ready = std::mem::take(&mut self.epolls[reactor].ready);
         if ready.len() > 1 && self.strikes(Fault::PollInPart) {
             let told = self.random.within(1..=ready.len() - 1);
@@ -417,6 +450,7 @@ impl State {
         };
         let key = self.listeners[listener].backlog.pop_front();
         let key = key.expect("somebody waits");
+        self.sockets[key].accepted = true;
         self.say(|| format!("accepts peer {key} as descriptor {fd}"));
         Ok((key, fd, self.sockets[key].peer))
     }
@@ -428,6 +462,7 @@ impl State {
         };
         let left = self.sockets[key].queue.len() as u64;
         self.sockets[key].end = Some(Closed { left: left.max(1) });
+        self.refused += 1;
         self.say(|| format!("refuses peer {key}"));
         Refusal::Told
     }
@@ -494,6 +529,7 @@ impl State {
                 socket.urgent = None;
             } else if mark - read_so_far < n as u64 {
                 n = (mark - read_so_far) as usize;
+                socket.stopped_at = Some(mark);
             }
         }
         if n > 1 && self.strikes(Fault::ShortRead) {
@@ -505,6 +541,8 @@ impl State {
         for (place, byte) in into.iter_mut().zip(socket.queue.drain(..n)) {
             *place = byte;
         }
+        let so_far = read_so_far + n as u64;
+        socket.reads.push((so_far, self.now));
         Ok(n)
     }
 
@@ -513,7 +551,11 @@ impl State {
     }
 
     pub(super) fn finish(&mut self, key: usize) {
-        self.sockets[key].finished = true;
+        let socket = &mut self.sockets[key];
+        if !std::mem::replace(&mut socket.finished, true) {
+            let read = socket.arrived - socket.queue.len() as u64;
+            socket.overlooked = socket.polled.saturating_sub(read);
+        }
         self.say(|| format!("sends FIN to peer {key}"));
     }
 

@@ -1,0 +1,68 @@
+//! What the network knows, for those who check what others make of it.
+//!
+//! In: questions. Out: answers. Never here: anything that happens.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use super::state::State;
+use crate::net::Watch;
+use crate::peer::Peer;
+
+/// What only the network knows of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Truth {
+    pub(crate) watch: Option<Watch>,
+    /// An event is on its way.
+    pub(crate) edge: bool,
+    pub(crate) unread: u64,
+    /// The last read stopped at an urgent mark: nothing tells of what is behind it.
+    pub(crate) at_mark: bool,
+    /// Bytes that had come before the turn in which we finished, and had not been read.
+    pub(crate) overlooked: u64,
+    pub(crate) finished: bool,
+    pub(crate) reset: bool,
+}
+
+impl State {
+    pub(super) fn wall(&self, at: Duration) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + self.start + at
+    }
+
+    /// When the byte before this one of a connection's stream was read.
+    pub(super) fn read_at(&self, peer: Peer, offset: u64) -> Option<Duration> {
+        let socket = self.sockets.iter().find(|socket| socket.peer == peer)?;
+        let at = socket.reads.partition_point(|(end, _)| *end < offset);
+        socket.reads.get(at).map(|(_, when)| *when)
+    }
+
+    /// What the kernel knows of a connection, for those who check.
+    pub(super) fn truth(&self, key: usize) -> Truth {
+        let socket = &self.sockets[key];
+        let read = socket.arrived - socket.queue.len() as u64;
+        Truth {
+            watch: socket.watched.map(|(_, _, watch)| watch),
+            edge: socket.is_ready,
+            unread: socket.queue.len() as u64,
+            at_mark: socket.stopped_at == Some(read),
+            overlooked: socket.overlooked,
+            finished: socket.fin,
+            reset: socket.is_reset,
+        }
+    }
+
+    /// A drain closes a listener: did it take those who had been waiting when it was ordered?
+    pub(super) fn check_forgotten(&self, waiting: &VecDeque<usize>) {
+        if let Some((before, until)) = self.drain
+            && self.has_room
+            && self.now < until
+            && !std::thread::panicking()
+        {
+            let forgotten: Vec<_> = waiting.iter().filter(|key| **key < before).collect();
+            assert!(
+                forgotten.is_empty(),
+                "a drain forgets peers {forgotten:?}, who wait"
+            );
+        }
+    }
+}

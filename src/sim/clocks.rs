@@ -1,0 +1,289 @@
+//! The clocks of all connections, kept a second time: from what arrives, what is held up and what time it is.
+//!
+//! In: what a reactor's slots look like after each turn. Out: nothing, or a panic that names who was closed
+//! too early, too late or for a reason that nothing bears out. Never here: a deadline of the reactor's own.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use super::plan::{Ending, Plan};
+use crate::close::{CloseReason, Reason};
+use crate::config::Deadlines;
+use crate::net::sim::{Fault, Faults};
+use crate::peer::{ConnectionId, Peer};
+use crate::reactor::{Seen, Sight};
+
+/// Ticks of the reactor, whose clocks know no less.
+const TICK: Duration = Duration::from_millis(8);
+/// As late as a timer may be, once.
+const LATE: Duration = Duration::from_millis(300);
+/// What an eviction waits for when the kernel holds bytes, and how long a message lasts that may be slow.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// One connection's clocks.
+#[derive(Debug)]
+struct Clock {
+    opened: Duration,
+    seen: Duration,
+    /// Since the last read, without what we held it up.
+    quiet: Duration,
+    /// Since its unfinished message began, without what we held it up.
+    unfinished: Option<Duration>,
+    /// Since when it has been waiting for its ring, and for how long until this turn.
+    waits: Option<Duration>,
+    full_since: Option<Duration>,
+    waited: Duration,
+    /// How long it had been quiet when its message was due, and how old its message was when it had been
+    /// quiet for too long: a look for the one puts the other off.
+    quiet_at_look: Duration,
+    unfinished_at_look: Duration,
+    held: bool,
+    received: u64,
+    /// How often it was held up, since the last read and since its message began: each time the reactor's
+    /// ticks may lose one.
+    holds: u32,
+    holds_of_message: u32,
+    reason: Option<CloseReason>,
+    /// When its farewell is over at the latest.
+    leaves_by: Option<Duration>,
+}
+
+/// What is known of a port's connection beforehand.
+#[derive(Debug)]
+struct Known {
+    /// Where its messages begin in its stream, and where the last one ends.
+    starts: Vec<u64>,
+    ending: Ending,
+}
+
+#[derive(Debug)]
+pub(super) struct Clocks {
+    deadlines: Deadlines,
+    known: Vec<Known>,
+    clocks: HashMap<ConnectionId, Clock>,
+    over: HashSet<ConnectionId>,
+    /// Reactors in which somebody waited for staging after the last turn.
+    starved: HashSet<usize>,
+    /// Somebody asked for these to be closed.
+    pub(super) told_to_close: HashSet<ConnectionId>,
+    pub(super) draining: bool,
+}
+
+impl Clocks {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let known = plan.scripts.iter().map(|script| Known {
+            starts: script.starts.clone(),
+            ending: script.ending,
+        });
+        Self {
+            deadlines: plan.config.deadlines,
+            known: known.collect(),
+            clocks: HashMap::new(),
+            over: HashSet::new(),
+            starved: HashSet::new(),
+            told_to_close: HashSet::new(),
+            draining: false,
+        }
+    }
+
+    /// A reactor has had a turn.
+    pub(super) fn look(&mut self, sight: &Sight, faults: &Faults) {
+        for seen in &sight.all {
+            if self.over.contains(&seen.id) {
+                continue;
+            }
+            let is_new = !self.clocks.contains_key(&seen.id);
+            let by_dead = seen.reason == Some(CloseReason::ConsumerGone);
+            assert!(
+                !(is_new && by_dead && sight.is_anybody_there),
+                "{}: was bound to a consumer that is gone",
+                seen.id
+            );
+            let mut clock = self.clocks.remove(&seen.id).unwrap_or(Clock {
+                opened: sight.now,
+                seen: sight.now,
+                quiet: Duration::ZERO,
+                unfinished: None,
+                waits: None,
+                full_since: None,
+                waited: Duration::ZERO,
+                quiet_at_look: Duration::ZERO,
+                unfinished_at_look: Duration::ZERO,
+                held: false,
+                received: 0,
+                holds: 0,
+                holds_of_message: 0,
+                reason: None,
+                leaves_by: None,
+            });
+            self.pass(&mut clock, seen, sight);
+            self.judge(&mut clock, seen, sight, faults);
+            if seen.open {
+                self.clocks.insert(seen.id, clock);
+            } else {
+                self.over.insert(seen.id);
+            }
+        }
+        if sight.starves {
+            self.starved.insert(sight.reactor);
+        } else {
+            self.starved.remove(&sight.reactor);
+        }
+    }
+
+    fn known(&self, seen: &Seen) -> &Known {
+        let Peer::Tcp(address) = seen.peer else {
+            panic!("{:?}", seen.peer)
+        };
+        &self.known[usize::from(address.port()) - 1]
+    }
+
+    /// What time and this turn's reads did to its clocks.
+    fn pass(&self, clock: &mut Clock, seen: &Seen, sight: &Sight) {
+        let took = sight.now - clock.seen;
+        clock.seen = sight.now;
+        clock.waited = clock.waits.map_or(Duration::ZERO, |at| sight.now - at);
+        if clock.held {
+            clock.holds += 1;
+            clock.holds_of_message += 1;
+        } else {
+            clock.quiet += took;
+            clock.unfinished = clock.unfinished.map(|time| time + took);
+        }
+        let unfinished = clock.unfinished.unwrap_or_default();
+        let slack = TICK * (2 + clock.holds);
+        let is_due =
+            |limit: Option<Duration>, time| limit.is_some_and(|limit| time + slack >= limit);
+        if is_due(self.deadlines.idle, clock.quiet) {
+            clock.unfinished_at_look = unfinished;
+        }
+        if is_due(self.deadlines.message, unfinished) && clock.quiet_at_look.is_zero() {
+            clock.quiet_at_look = clock.quiet;
+        }
+        if seen.received > clock.received && clock.reason.is_none() {
+            clock.quiet = Duration::ZERO;
+            clock.quiet_at_look = Duration::ZERO;
+            clock.holds = 0;
+            let starts = &self.known(seen).starts;
+            let is_known = !starts.is_empty();
+            let begun = starts.partition_point(|start| *start < seen.received);
+            let start = begun.checked_sub(1).map_or(0, |at| starts[at]);
+            let is_whole = starts.get(begun) == Some(&seen.received);
+            let goes_on = clock.received > start;
+            clock.unfinished = match clock.unfinished {
+                _ if is_whole || !is_known => None,
+                Some(time) if goes_on => Some(time),
+                _ => Some(Duration::ZERO),
+            };
+            if clock.unfinished.unwrap_or_default().is_zero() {
+                clock.holds_of_message = 0;
+                clock.unfinished_at_look = Duration::ZERO;
+            }
+            clock.waits = None;
+        }
+        clock.received = seen.received;
+        clock.held = seen.waits_for_ring.is_some() || seen.is_held_by_operator;
+        // A ring that flowed in between has made room.
+        let goes_on = clock.waits.is_some() && clock.full_since == seen.waits_for_ring;
+        clock.full_since = seen.waits_for_ring;
+        if !goes_on {
+            clock.waits = seen.waits_for_ring.map(|_| sight.now);
+        }
+    }
+
+    fn judge(&self, clock: &mut Clock, seen: &Seen, sight: &Sight, faults: &Faults) {
+        let who = seen.id;
+        let Deadlines {
+            idle,
+            message,
+            stall,
+            age,
+            ..
+        } = self.deadlines;
+        let slack = TICK * (2 + clock.holds.max(clock.holds_of_message));
+        // Before this turn, which may have ended it.
+        let starves = sight.starves || self.starved.contains(&who.reactor());
+        let died = faults.happened(Fault::ConsumerDies) > 0;
+        let old = sight.now - clock.opened;
+        let reason = seen.reason;
+        if clock.reason.is_none()
+            && let Some(reason) = reason
+        {
+            let ended = |what: bool| assert!(what, "{who}: closed by {reason}: {clock:?}");
+            // Who has something to be read is given a second for it.
+            let look = if seen.overlooked > 0 {
+                SECOND
+            } else {
+                Duration::ZERO
+            };
+            match reason {
+                CloseReason::Idle => ended(idle.is_some_and(|t| clock.quiet + slack >= t + look)),
+                CloseReason::Message => {
+                    // Who is slow gives up staging that others starve for.
+                    let least = match message {
+                        Some(t) if starves => Some(t.min(SECOND)),
+                        other => other.map(|t| t + look),
+                    };
+                    let took = clock.unfinished.unwrap_or_default();
+                    let is_known = !self.known(seen).starts.is_empty();
+                    ended(least.is_some_and(|t| took + slack >= t || !is_known));
+                }
+                CloseReason::Age => ended(age.is_some_and(|t| old >= t)),
+                CloseReason::Stall => ended(stall.is_some_and(|t| clock.waited + slack >= t)),
+                CloseReason::Operator => ended(self.told_to_close.contains(&who)),
+                CloseReason::Shutdown => ended(self.draining || died),
+                CloseReason::ConsumerGone => ended(died),
+                CloseReason::Protocol => {
+                    let known = self.known(seen);
+                    ended(known.ending == Ending::Garbage || known.starts.is_empty());
+                }
+                CloseReason::System(_) => ended(faults.happened(Fault::WatchFails) > 0),
+                _ => {}
+            }
+            clock.leaves_by = Some(match sight.read_until {
+                Some(until) => until.max(sight.now),
+                None => sight.now + self.deadlines.linger,
+            });
+        }
+        clock.reason = reason;
+        if !seen.open {
+            return;
+        }
+        if reason.is_some() {
+            let late = clock.leaves_by.is_some_and(|by| sight.now > by + 3 * TICK);
+            assert!(!late, "{who}: its farewell never ends: {clock:?}");
+            return;
+        }
+        let is_late = |limit: Option<Duration>, time: Duration, more: Duration| {
+            limit.is_some_and(|limit| time > limit + more + slack)
+        };
+        let label =
+            |reason: CloseReason| format!("{who}: {} is overdue: {clock:?}", reason.label());
+        assert!(!is_late(age, old, TICK), "{}", label(CloseReason::Age));
+        assert!(
+            !is_late(
+                idle.map(|t| t.max(clock.quiet_at_look)),
+                clock.quiet,
+                SECOND + LATE
+            ),
+            "{}",
+            label(CloseReason::Idle)
+        );
+        let unfinished = clock.unfinished.unwrap_or_default();
+        assert!(
+            !is_late(
+                message.map(|t| t.max(clock.unfinished_at_look)),
+                unfinished,
+                SECOND + LATE
+            ),
+            "{}",
+            label(CloseReason::Message)
+        );
+        let waits = clock.waits.map_or(Duration::ZERO, |at| sight.now - at);
+        assert!(
+            !is_late(stall, waits, TICK),
+            "{}",
+            label(CloseReason::Stall)
+        );
+    }
+}
