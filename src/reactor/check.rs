@@ -171,6 +171,11 @@ impl Reactor<SimNet> {
             slot.place == Place::Staging || !held(PauseCause::Staging),
             "{key}: paused for staging, and not among those who wait for it"
         );
+        assert!(
+            slot.place != Place::Ring || slot.conn.may_be_served(),
+            "{key}: is to be read, and is not to be: {:?}",
+            slot.conn
+        );
         if slot.stream.is_none() {
             assert_eq!(slot.place, Place::Ring, "{key}: nobody will tell its end");
         } else if slot.ready && slot.place == Place::Nowhere {

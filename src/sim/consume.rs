@@ -115,6 +115,9 @@ impl Taker {
         let mut done = 0;
         for (_, record) in released {
             ledger.borrow_mut().take(network, index, record);
+            if let Shown::Closed(who, ..) = record {
+                assert!(consumer.delivered(*who), "{who} was, all of it");
+            }
             done += 1;
         }
         network.say(|| format!("consumer {index} releases {done} of {count}"));

@@ -409,19 +409,28 @@ impl World {
             drop(random);
             self.network
                 .say(|| format!("{} {target:?}", if pauses { "pauses" } else { "resumes" }));
-            let known = match pauses {
+            let order = || match pauses {
                 true => self.handle.pause(target),
                 false => self.handle.resume(target),
             };
+            // A script that goes wild: more than a turn may do.
+            let times = self.random.borrow_mut().one_of(&[1, 1, 1, 1, 1, 100]);
+            let known = (0..times).filter(|_| order()).count() > 0;
             self.orders.borrow_mut().pause(&ids, pauses, known);
         }
         if self.network.strikes(Fault::EarlyDrain) {
             let within = match self.stops_drain {
                 true => 2000,
-                false => self.random.borrow_mut().one_of(&[0, 5, 100, 2000]),
+                false => {
+                    let all = DRAIN.as_millis() as u64;
+                    self.random
+                        .borrow_mut()
+                        .one_of(&[0, 5, 100, 2000, all, all])
+                }
             };
-            self.early.set(true);
-            self.drain(Duration::from_millis(within));
+            let within = Duration::from_millis(within);
+            self.early.set(self.early.get() || within < DRAIN);
+            self.drain(within);
         }
         if (self.draining.get() || !self.stops_drain) && self.network.strikes(Fault::Stop) {
             self.network.say(|| "stops".to_owned());
@@ -434,8 +443,9 @@ impl World {
 
     fn drain(&self, within: Duration) {
         self.network.say(|| format!("drains within {within:?}"));
-        self.draining.set(true);
-        self.drained_at.set(self.network.now());
+        if !self.draining.replace(true) {
+            self.drained_at.set(self.network.now());
+        }
         self.network.expect_drain(self.network.now() + within / 2);
         self.handle.drain(within);
     }
