@@ -193,10 +193,15 @@ impl Reactor<SimNet> {
         let slot = &self.slots[key];
         let Some(stream) = &slot.stream else { return };
         let truth = self.net.truth(stream);
+        let conn = &slot.conn;
+        let ended = truth.finished || truth.reset;
+        assert!(
+            ended || conn.peer_end() == PeerEnd::Sending,
+            "{key}: its peer is there, and is taken for gone: {conn:?}"
+        );
         if truth.edge {
             return;
         }
-        let conn = &slot.conn;
         if slot.place == Place::Nowhere && !slot.ready {
             assert_eq!(
                 truth.watch,
@@ -209,7 +214,6 @@ impl Reactor<SimNet> {
                 truth.unread
             );
         }
-        let ended = truth.finished || truth.reset;
         assert!(
             !ended || conn.peer_end() != PeerEnd::Sending,
             "{key}: its peer has gone, unnoticed: {conn:?}"
