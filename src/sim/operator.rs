@@ -21,7 +21,8 @@ enum Ordered {
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     given: u64,
-    last: HashMap<ConnectionId, Ordered>,
+    /// The last order for each connection, and how many orders went before it.
+    last: HashMap<ConnectionId, (Ordered, u64)>,
     /// Lists that were asked for, each with the number of orders that went before.
     lists: Vec<(u64, Query<ConnectionInfo>)>,
     /// What had been read of who was held, and after how many orders.
@@ -34,8 +35,8 @@ impl Orders {
         self.given += 1;
         for id in ids {
             match (known, self.last.get(id)) {
-                (_, Some(Ordered::Close)) => {}
-                (true, _) => _ = self.last.insert(*id, order),
+                (_, Some((Ordered::Close, _))) => {}
+                (true, _) => _ = self.last.insert(*id, (order, self.given)),
                 (false, _) => _ = self.last.remove(id),
             }
         }
@@ -63,16 +64,14 @@ impl Orders {
         let lists = std::mem::take(&mut self.lists);
         for (given, mut list) in lists {
             match list.try_take() {
-                Some(rows) if given == self.given => self.compare(&rows),
-                // Something else was ordered meanwhile: which of both it shows is chance.
-                Some(_) => {}
+                Some(rows) => self.compare(&rows, given),
                 None => self.lists.push((given, list)),
             }
         }
         self.lists.len()
     }
 
-    fn compare(&mut self, rows: &[ConnectionInfo]) {
+    fn compare(&mut self, rows: &[ConnectionInfo], given: u64) {
         let mut ids = HashSet::new();
         for row in rows {
             let id = row.id;
@@ -80,20 +79,21 @@ impl Orders {
             assert!(row.books.balanced(), "{row:?}");
             let is_held = row.causes.contains(&PauseCause::Operator);
             let is_closing = row.closing.is_some();
-            let last = self.last.get(&id);
+            // What was ordered after the list was asked for may be obeyed already.
+            let last = self.last.get(&id).filter(|(_, at)| *at <= given);
             let is_obeyed = match last {
                 _ if is_closing => !is_held,
                 None => true,
-                Some(Ordered::Pause) => is_held,
-                Some(Ordered::Resume) => !is_held,
-                Some(Ordered::Close) => false,
+                Some((Ordered::Pause, _)) => is_held,
+                Some((Ordered::Resume, _)) => !is_held,
+                Some((Ordered::Close, _)) => false,
             };
             assert!(is_obeyed, "{id}: last ordered was {last:?}: {row:?}");
-            if is_closing || !is_held {
+            let Some((Ordered::Pause, at)) = last.filter(|_| !is_closing) else {
                 self.held.remove(&id);
                 continue;
-            }
-            let read = (self.given, row.books.received);
+            };
+            let read = (*at, row.books.received);
             let before = self
                 .held
                 .insert(id, read)
