@@ -28,6 +28,8 @@ const MOST_IDLE: u32 = 1000;
 
 pub(super) struct Taker {
     consumer: Option<Consumer>,
+    /// After its end: dropped, it would wake the reactors, which are not to need that.
+    kept: Option<Consumer>,
     work: Box<dyn Consume>,
     bell: Arc<Bell>,
     waker: Waker,
@@ -45,6 +47,7 @@ impl Taker {
         let bell = Arc::new(Bell::default());
         Self {
             consumer: Some(consumer),
+            kept: None,
             work,
             waker: Waker::from(bell.clone()),
             bell,
@@ -103,7 +106,7 @@ impl Taker {
                 network.say(|| format!("consumer {index} ends: {ended}"));
                 self.work.ended(ended);
                 self.ended = Some(ended);
-                self.consumer = None;
+                self.kept = self.consumer.take();
                 return;
             }
             Poll::Ready(Ok(batch)) => batch,
