@@ -247,7 +247,7 @@ impl Ledger {
             );
             match reason {
                 CloseReason::Eof => {
-                    let is_over = (fate.finished || fate.reset) && left == 0;
+                    let is_over = fate.finished && left == 0;
                     assert!(is_over, "{who}: {fate:?}");
                 }
                 CloseReason::Reset => assert!(fate.reset, "{who}: was not reset: {fate:?}"),

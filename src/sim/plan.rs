@@ -147,13 +147,9 @@ impl Plan {
 }
 
 impl Plan {
-    /// Is there always a place, a descriptor and memory for another peer?
-    pub(super) fn has_room(&self) -> bool {
-        let may = |fault| self.faults.may(fault);
-        self.config.max_connections > self.scripts.len()
-            && !may(Fault::NoDescriptor)
-            && !may(Fault::AcceptExhausted)
-            && !may(Fault::ConsumerDies)
+    /// Does nobody begin a drain but the operator?
+    pub(super) fn is_drained_by_order(&self) -> bool {
+        !self.faults.may(Fault::ConsumerDies)
     }
 }
 

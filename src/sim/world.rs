@@ -94,7 +94,7 @@ impl World {
         let network = SimNetwork::new(random.fork(), plan.faults.clone(), reactors);
         network.limit(plan.descriptors, plan.window, plan.backlog);
         network.begin_at(plan.start);
-        network.has_room(plan.has_room());
+        network.holds_drains_to_it(plan.is_drained_by_order());
         if simulation.options.trace {
             network.keep_trace();
         }
@@ -365,6 +365,16 @@ impl World {
             }
             Ok(Turn::Ended) => {
                 self.network.say(|| format!("reactor {at} has ended"));
+                let is_in_time = !self.early.get() && !self.stopped.get();
+                let died = self.network.faults().happened(Fault::ConsumerDies) > 0;
+                for ring in self.handle.snapshot().rings {
+                    let is_left = ring.reactor == at && ring.occupied > 0;
+                    assert!(
+                        !is_left || !is_in_time || died,
+                        "reactor {at} ended before consumer {} had released all",
+                        ring.consumer
+                    );
+                }
                 *place = None;
             }
             Err(error) => {
@@ -459,8 +469,13 @@ impl World {
                 .say(|| "a reactor has too many commands to do".to_owned());
             (0..self.turners.len()).for_each(|at| self.turn(at));
         }
+        if self.random.borrow_mut().permille(200) {
+            // More than one turn does, and nothing else may be left to do.
+            (0..100).for_each(|_| _ = self.handle.resume(Target::All));
+        }
         let ids = self.ledger.borrow().ids(None);
         self.orders.borrow_mut().pause(&ids, false, true);
+        self.orders.borrow_mut().list(self.handle.connections());
         for taker in &self.takers {
             taker.borrow_mut().rouse();
         }

@@ -165,9 +165,9 @@ impl SimNetwork {
         state.read_at(peer, offset).map(|at| state.wall(at))
     }
 
-    /// Nothing but a drain's own time keeps a peer that connected from being accepted.
-    pub(crate) fn has_room(&self, has_room: bool) {
-        self.0.borrow_mut().has_room = has_room;
+    /// Nothing but a drain's own time keeps a peer that had connected from being accepted or turned away.
+    pub(crate) fn holds_drains_to_it(&self, holds: bool) {
+        self.0.borrow_mut().holds_drains = holds;
     }
 
     /// A drain is ordered: who waits in a backlog now is to be accepted, until then.
@@ -179,7 +179,7 @@ impl SimNetwork {
 
     /// Whoever waits may be turned away.
     pub(crate) fn expect_nothing(&self) {
-        self.0.borrow_mut().has_room = false;
+        self.0.borrow_mut().holds_drains = false;
     }
 
     /// Peers that were turned away.

@@ -114,7 +114,7 @@ pub(super) struct State {
     /// The most descriptors there were at once, and the peers that were told that there is none for them.
     pub(super) most_descriptors: usize,
     pub(super) refused: u64,
-    pub(super) has_room: bool,
+    pub(super) holds_drains: bool,
     /// How many peers there were when a drain was ordered, and until when these are accepted.
     pub(super) drain: Option<(usize, Duration)>,
     /// What happened, in words, if anybody wants to know.
@@ -137,7 +137,7 @@ impl State {
             backlog: 128,
             most_descriptors: 0,
             refused: 0,
-            has_room: false,
+            holds_drains: false,
             drain: None,
             trace: None,
         }

@@ -54,7 +54,7 @@ impl State {
     /// A drain closes a listener: did it take those who had been waiting when it was ordered?
     pub(super) fn check_forgotten(&self, waiting: &VecDeque<usize>) {
         if let Some((before, until)) = self.drain
-            && self.has_room
+            && self.holds_drains
             && self.now < until
             && !std::thread::panicking()
         {
