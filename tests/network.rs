@@ -1,5 +1,5 @@
 //! The program on a real network with faults: loss, delay, reordering, peers that vanish, small segments,
-//! ten thousand connections. By hand and as root, never in CI; docs/proof.md says how.
+//! ten thousand connections. As root; `.ci/run` runs them before each landing, docs/proof-network.md says how.
 
 mod audit;
 mod link;
@@ -115,7 +115,7 @@ fn wait_for_closed(fanin: &Fanin, expected: &[(&str, u64)]) -> Value {
 }
 
 #[test]
-#[ignore = "needs root and namespaces; see docs/proof.md"]
+#[ignore = "takes minutes in all, and root; `.ci/run` runs it before each landing"]
 fn lost_segments_lose_no_message() {
     for (percent, connections) in [(1, 100), (5, 100), (20, 40)] {
         let Some(network) = Network::new("network-loss", 1) else {
@@ -138,7 +138,7 @@ fn lost_segments_lose_no_message() {
 }
 
 #[test]
-#[ignore = "needs root and namespaces; see docs/proof.md"]
+#[ignore = "takes minutes in all, and root; `.ci/run` runs it before each landing"]
 fn segments_that_overtake_and_double_change_nothing() {
     let Some(network) = Network::new("network-reorder", 2) else {
         return;
@@ -160,7 +160,7 @@ fn segments_that_overtake_and_double_change_nothing() {
 }
 
 #[test]
-#[ignore = "needs root and namespaces; see docs/proof.md"]
+#[ignore = "takes minutes in all, and root; `.ci/run` runs it before each landing"]
 fn a_narrow_link_is_waited_for() {
     let Some(network) = Network::new("network-rate", 1) else {
         return;
@@ -180,7 +180,7 @@ fn a_narrow_link_is_waited_for() {
 }
 
 #[test]
-#[ignore = "needs root and namespaces; see docs/proof.md"]
+#[ignore = "takes minutes in all, and root; `.ci/run` runs it before each landing"]
 fn messages_in_many_small_segments_arrive_whole() {
     let Some(network) = Network::new("network-segments", 1) else {
         return;
@@ -201,7 +201,7 @@ fn messages_in_many_small_segments_arrive_whole() {
 }
 
 #[test]
-#[ignore = "needs root and namespaces; see docs/proof.md"]
+#[ignore = "takes minutes in all, and root; `.ci/run` runs it before each landing"]
 fn a_link_that_comes_back_lost_nothing() {
     let Some(network) = Network::new("network-back", 1) else {
         return;
@@ -239,7 +239,7 @@ fn a_link_that_comes_back_lost_nothing() {
 }
 
 #[test]
-#[ignore = "needs root and namespaces; see docs/proof.md"]
+#[ignore = "takes minutes in all, and root; `.ci/run` runs it before each landing"]
 fn half_open_peers_are_evicted_by_their_clocks_and_leave_room() {
     let Some(network) = Network::new("network-half-open", 1) else {
         return;
@@ -283,7 +283,7 @@ fn half_open_peers_are_evicted_by_their_clocks_and_leave_room() {
 }
 
 #[test]
-#[ignore = "needs root and namespaces; see docs/proof.md"]
+#[ignore = "takes minutes in all, and root; `.ci/run` runs it before each landing"]
 fn half_open_peers_that_wait_for_the_sink_are_evicted_by_the_stall_clock() {
     let Some(network) = Network::new("network-stall", 1) else {
         return;
@@ -333,7 +333,7 @@ fn probing(network: &Network) -> World {
 const TIMED_OUT: u16 = 110;
 
 #[test]
-#[ignore = "needs root and namespaces; see docs/proof.md"]
+#[ignore = "takes minutes in all, and root; `.ci/run` runs it before each landing"]
 fn keepalive_finds_half_open_peers_idle_and_paused() {
     let Some(network) = Network::new("network-keepalive", 1) else {
         return;
@@ -374,7 +374,7 @@ fn keepalive_finds_half_open_peers_idle_and_paused() {
 }
 
 #[test]
-#[ignore = "needs root and namespaces; see docs/proof.md"]
+#[ignore = "takes minutes in all, and root; `.ci/run` runs it before each landing"]
 fn reset_connections_end_so_and_the_books_balance() {
     let Some(network) = Network::new("network-reset", 1) else {
         return;
@@ -414,7 +414,7 @@ fn reset_connections_end_so_and_the_books_balance() {
 }
 
 #[test]
-#[ignore = "needs root and namespaces; see docs/proof.md"]
+#[ignore = "takes minutes in all, and root; `.ci/run` runs it before each landing"]
 fn connections_that_an_administrator_kills_here_are_gone() {
     let Some(network) = Network::new("network-kill", 1) else {
         return;
@@ -476,7 +476,7 @@ impl Crowd {
 }
 
 #[test]
-#[ignore = "needs root and namespaces; see docs/proof.md"]
+#[ignore = "takes minutes in all, and root; `.ci/run` runs it before each landing"]
 fn ten_thousand_connections_half_of_which_vanish() {
     const HALF: usize = 5_000;
     const LINES: u64 = 20;

@@ -198,7 +198,7 @@ fn each_call_fails_at_its_first_time() {
 }
 
 #[test]
-#[ignore = "takes minutes; `.ci/run` runs it"]
+#[ignore = "takes minutes; `.ci/run` runs it before each landing"]
 fn each_call_fails_at_each_time_with_each_errno() {
     if is_possible() {
         torture_all(&cases(), MOST);
