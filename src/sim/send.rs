@@ -20,6 +20,11 @@ enum State {
     Over,
 }
 
+/// A SYN that is not answered is sent again, after twice the time before: who waits for an hour's clock to
+/// make room does not try seventy thousand times.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 pub(super) struct Sender {
     script: Rc<Script>,
@@ -28,6 +33,8 @@ pub(super) struct Sender {
     state: State,
     sent: usize,
     next_at: Duration,
+    /// When it tries again to connect, if it has to.
+    retry: Duration,
     random: Random,
 }
 
@@ -35,6 +42,7 @@ impl Sender {
     pub(super) fn new(script: Rc<Script>, port: u16, random: Random) -> Self {
         Self {
             next_at: script.begin,
+            retry: FIRST_RETRY,
             script,
             port,
             peer: None,
@@ -114,7 +122,10 @@ impl Sender {
                 self.state = State::Sending;
             }
             // The backlog is full: TCP tries again later.
-            None => self.next_at = network.now() + Duration::from_millis(50),
+            None => {
+                self.next_at = network.now() + self.retry;
+                self.retry = (2 * self.retry).min(LAST_RETRY);
+            }
         }
     }
 
