@@ -52,6 +52,7 @@ impl Route {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn from(address: &str) -> Peer {
         Peer::Tcp(address.parse().unwrap())
@@ -78,11 +79,40 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_whose_consumer_is_gone_goes_to_the_least_loaded() {
-        let choose = |loads: [Option<usize>; 3]| {
-            Route::Listener.choose(4, &from("127.0.0.1:1"), loads.iter().copied())
+    fn a_user_keeps_its_consumer_whatever_its_process() {
+        let loads = [Some(0), Some(5), Some(9)];
+        let of = |pid, uid| Route::Source.choose(0, &Peer::Unix { pid, uid }, loads.into_iter());
+        assert_eq!(of(1, 1000), of(2, 1000));
+        let spread: std::collections::HashSet<_> = (0..50).map(|uid| of(1, uid)).collect();
+        assert_eq!(spread.len(), 3);
+    }
+
+    #[test]
+    fn listeners_take_turns_over_the_consumers_and_where_one_is_gone_the_least_loaded() {
+        let choose = |listener, loads: [Option<usize>; 3]| {
+            Route::Listener.choose(listener, &from("127.0.0.1:1"), loads.iter().copied())
         };
-        assert_eq!(choose([Some(0), Some(9), Some(1)]), 1);
-        assert_eq!(choose([Some(2), None, Some(1)]), 2);
+        for listener in 0..9 {
+            assert_eq!(choose(listener, [Some(7), Some(7), Some(7)]), listener % 3);
+        }
+        assert_eq!(choose(5, [Some(2), Some(1), None]), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_bound_to_a_consumer_that_is_gone_while_another_is_there(
+            route in prop::sample::select(vec![Route::LeastLoaded, Route::Source, Route::Listener]),
+            listener in 0usize..9,
+            uid: u32,
+            loads in prop::collection::vec(prop::option::of(0usize..4), 1..6),
+        ) {
+            let peer = Peer::Unix { pid: 1, uid };
+            let place = route.choose(listener, &peer, loads.iter().copied());
+            let least = loads.iter().flatten().min();
+            prop_assert_eq!(loads[place].is_some(), least.is_some());
+            if route == Route::LeastLoaded {
+                prop_assert_eq!(loads[place].as_ref(), least);
+            }
+        }
     }
 }
