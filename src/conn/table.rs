@@ -149,7 +149,7 @@ fn case(given: [&'static str; 3], mut conn: Conn, event: Event, born: Tick) -> C
             begun_text(conn),
             end_text(conn, born),
             looked_text(conn, born),
-            format!("read@{}", conn.last_read.wrapping_sub(born)),
+            format!("read@{}", conn.last_read().wrapping_sub(born)),
             format!("message@{}", conn.message_since.wrapping_sub(born)),
         ]
     };

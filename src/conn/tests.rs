@@ -1,6 +1,7 @@
 //! Stories of one connection: given a state, when an event, then the next state.
 
 use super::*;
+use proptest::prelude::*;
 
 const CLOCKS: Clocks = Clocks {
     idle: Some(100),
@@ -255,10 +256,16 @@ fn a_farewell_delivers_or_discards_by_its_reason() {
 #[test]
 fn a_reset_is_never_taken_back() {
     let mut conn = open();
+    assert!(!conn.has_finished());
     conn.handle_fin(1);
+    assert!(conn.has_finished());
     conn.handle_reset(2);
     conn.handle_fin(3);
     assert_eq!(conn.peer_end(), PeerEnd::Reset { at: 2 });
+    assert!(
+        !conn.has_finished(),
+        "and nothing that it sent is known to be all"
+    );
 }
 
 #[test]
@@ -285,4 +292,53 @@ fn ticks_may_wrap() {
         conn.handle_timeout(&CLOCKS, 0, 94),
         Expired::Look(CloseReason::Idle)
     );
+}
+
+/// What a walk of one connection is made of.
+fn happen(conn: &mut Conn, event: u8, ticks: Tick, now: Tick) {
+    match event {
+        0 => conn.handle_message(now),
+        1 => conn.handle_look(now),
+        2 => conn.handle_held(ticks),
+        3 => assert!(conn.handle_pause(PauseCause::Operator, now) || conn.causes != 0),
+        4 => assert!(conn.handle_resume(PauseCause::Operator) || conn.state() == State::Open),
+        _ => {
+            conn.handle_read(1, now);
+            conn.handle_cut(conn.staged() as u64, 0, 1);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_tick_has_come_for_half_of_all_ticks_wherever_they_wrap(
+        tick: Tick,
+        by in prop_oneof![Just(1), Just(1 << 31), 1..=1u32 << 31],
+    ) {
+        prop_assert!(has_come(tick, tick));
+        prop_assert!(has_come(tick.wrapping_add(by - 1), tick));
+        prop_assert!(!has_come(tick, tick.wrapping_add(by)));
+    }
+
+    #[test]
+    fn whatever_happens_the_armed_tick_is_the_first_with_something_to_say(
+        born: Tick,
+        idle in prop::option::of(1u32..200),
+        message in prop::option::of(1u32..200),
+        age in prop::option::of(1u32..400),
+        walk in prop::collection::vec((0u8..7, 0u32..60), 0..12),
+    ) {
+        let clocks = Clocks { idle, message, age, linger: 0 };
+        let mut conn = Conn::new(born);
+        let mut now = born;
+        for (event, ticks) in walk {
+            now = now.wrapping_add(ticks);
+            happen(&mut conn, event, ticks, now);
+        }
+        // Later than all of them: what was held twice as long as it took, a look, the longest clock.
+        let says = |tick: &Tick| conn.handle_timeout(&clocks, 0, *tick) != Expired::Nothing;
+        let first = (0..2000).map(|ticks| now.wrapping_add(ticks)).find(says);
+        let armed = conn.poll_timeout(&clocks, false);
+        prop_assert_eq!(armed.map(|at| if has_come(now, at) { now } else { at }), first);
+    }
 }
