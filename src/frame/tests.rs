@@ -63,6 +63,7 @@ fn names_parse_and_print() {
     ] {
         let error = format!("byte:{byte}").parse::<Framing>().unwrap_err();
         assert_eq!(error, ParseFramingError::NotAByte(byte.to_owned()));
+        assert!(error.to_string().contains("0 to 255"), "{error}");
     }
     for name in ["", "lines", "LINE", "u8", "byte", "line "] {
         let error = name.parse::<Framing>().unwrap_err();
@@ -412,6 +413,7 @@ fn a_consumer_iterates_what_was_cut() {
     let mut lines = MessageIter::new(&line, b"a\n\nbc\n");
     assert_eq!(lines.next(), Some(&b"a"[..]));
     assert_eq!(lines.clone().count(), 2);
+    assert_eq!(format!("{lines:?}"), format!("{:?}", [&b""[..], b"bc"]));
     assert_eq!(lines.collect::<Vec<_>>(), [&b""[..], b"bc"]);
     let octet = Framing::Octet;
     let counted = MessageIter::new(&octet, b"1 a2 bc");

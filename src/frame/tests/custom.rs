@@ -2,19 +2,32 @@
 
 use super::*;
 
-/// Messages end with CR LF.
-struct CrLf;
+/// Messages end with these bytes: two, or as many as a delimiter can have and be found again.
+struct Until(&'static [u8]);
 
-impl Framer for CrLf {
+const CRLF: Until = Until(b"\r\n");
+const SEVEN: Until = Until(b"<-end->");
+
+impl Until {
+    fn find(&self, bytes: &[u8]) -> Option<usize> {
+        bytes.windows(self.0.len()).position(|few| few == self.0)
+    }
+
+    /// So many bytes at the end of `open` may be the beginning of the delimiter.
+    fn begun(&self, open: &[u8]) -> usize {
+        let is_begun = |n: &usize| open.ends_with(&self.0[..*n]);
+        (1..self.0.len()).rev().find(is_begun).unwrap_or(0)
+    }
+}
+
+impl Framer for Until {
     fn scan(&self, staged: &[u8], fresh: &[u8], max: usize) -> Scan {
         let bytes = [staged, fresh].concat();
         let (mut start, mut end) = (0, 0);
         loop {
-            let found = bytes[start..].windows(2).position(|two| two == b"\r\n");
-            let size = found.unwrap_or_else(|| {
-                let open = &bytes[start..];
-                open.len() - usize::from(open.ends_with(b"\r"))
-            });
+            let open = &bytes[start..];
+            let found = self.find(open);
+            let size = found.unwrap_or_else(|| open.len() - self.begun(open));
             if size > max {
                 return Scan::Oversize {
                     end,
@@ -25,21 +38,19 @@ impl Framer for CrLf {
             if found.is_none() {
                 return Scan::Whole { end, need: 0 };
             }
-            start += size + 2;
+            start += size + self.0.len();
             end = start - staged.len();
         }
     }
 
     fn split<'b>(&self, bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
-        let at = bytes.windows(2).position(|two| two == b"\r\n")?;
-        Some((&bytes[..at], &bytes[at + 2..]))
+        let at = self.find(bytes)?;
+        Some((&bytes[..at], &bytes[at + self.0.len()..]))
     }
 
     fn resync(&self, tail: &[u8], fresh: &[u8]) -> Option<usize> {
-        if tail.ends_with(b"\r") && fresh.starts_with(b"\n") {
-            return Some(1);
-        }
-        Some(fresh.windows(2).position(|two| two == b"\r\n")? + 2)
+        let bytes = [tail, fresh].concat();
+        Some(self.find(&bytes)? + self.0.len() - tail.len())
     }
 
     fn delivers_unterminated(&self) -> bool {
@@ -47,7 +58,7 @@ impl Framer for CrLf {
     }
 
     fn name(&self) -> &str {
-        "crlf"
+        "until"
     }
 }
 
@@ -107,7 +118,14 @@ fn good_framers_keep_the_contract() {
         b"1234\r",
         b"12345\r\r\n",
     ] {
-        framer_contract(&CrLf, input, 4).unwrap();
+        framer_contract(&CRLF, input, 4).unwrap();
+    }
+    for input in [
+        &b"a<-end->four<-end->fives<-end-><-end->b<-end-<-end->far too large<-en<-end->ok<-end->"[..],
+        b"12345<-end",
+        b"<<-<-e<-en<-end<-end-<-end->",
+    ] {
+        framer_contract(&SEVEN, input, 4).unwrap();
     }
     for input in [
         &b"\x01a\x04full\x05fully\x01b\x09123456789\x02a"[..],
@@ -120,8 +138,9 @@ fn good_framers_keep_the_contract() {
 
 #[test]
 fn a_custom_framing_is_named_and_cut_as_one_of_ours() {
-    let crlf = Framing::Custom(Arc::new(CrLf));
-    assert_eq!(crlf.to_string(), "crlf");
+    let crlf = Framing::Custom(Arc::new(CRLF));
+    assert_eq!(crlf.to_string(), "until");
+    assert_eq!(format!("{crlf:?}"), "Custom(Framer(until))");
     assert!(!crlf.is_counted());
     let outcome = read(
         &crlf,
@@ -220,7 +239,232 @@ fn a_framer_that_cannot_be_right_costs_its_connection_only() {
     assert_eq!(outcome.close, Some(CloseReason::Protocol));
     assert_eq!(outcome.discarded_messages, 1);
     let parrot = Parrot(Scan::Whole { end: 1, need: 0 }, None);
-    assert!(framer_contract(&parrot, b"1", 4).is_err());
     let framing = Framing::Custom(Arc::new(parrot));
     assert_eq!(MessageIter::new(&framing, b"for ever").count(), 0);
+}
+
+/// What is cut from `bytes` that are read at once. An error: the framer is blamed for so many of them.
+fn judge(
+    framer: impl Framer,
+    max: usize,
+    oversize: OversizePolicy,
+    bytes: &[u8],
+) -> Result<Vec<Cut>, usize> {
+    let mut cuts = Vec::new();
+    let framing = Framing::Custom(Arc::new(framer));
+    let limits = limits(max, oversize);
+    let mut partial = Partial::Between;
+    cut(&framing, &limits, &mut partial, b"", bytes, &mut cuts);
+    let reason = CloseReason::Protocol;
+    if cuts.last() != Some(&Cut::Close { reason }) {
+        return Ok(cuts);
+    }
+    let blamed = |cut: &Cut| match cut {
+        Cut::Discard {
+            reason: DiscardReason::Framing,
+            bytes,
+            ..
+        } => *bytes,
+        _ => 0,
+    };
+    Err(cuts.iter().map(blamed).sum())
+}
+
+#[test]
+fn a_framer_may_keep_a_largest_message_and_sixteen_bytes_of_marks() {
+    let keeps = |bytes: usize, need: usize| {
+        let parrot = Parrot(Scan::Whole { end: 0, need }, None);
+        judge(parrot, 4, OversizePolicy::Close, &vec![b'x'; bytes])
+    };
+    let rest = vec![Cut::Rest { start: 0 }];
+    for (bytes, need) in [(20, 0), (5, 6), (5, 20), (19, 20)] {
+        assert_eq!(keeps(bytes, need), Ok(rest.clone()), "{bytes} {need}");
+    }
+    for (bytes, need) in [(21, 0), (5, 5), (5, 1), (5, 21)] {
+        assert_eq!(keeps(bytes, need), Err(bytes), "{bytes} {need}");
+    }
+    assert_eq!(keeps(0, 0), Ok(Vec::new()));
+}
+
+#[test]
+fn a_framer_may_call_too_large_what_is_and_whose_prefix_is_there() {
+    let calls = |bytes: usize, prefix: usize, size: Option<usize>| {
+        let scan = Scan::Oversize {
+            end: 0,
+            prefix,
+            size,
+        };
+        let all = vec![b'x'; bytes];
+        judge(Parrot(scan, None), 4, OversizePolicy::Close, &all)
+    };
+    for (bytes, prefix, size) in [
+        (1, 0, None),
+        (5, 5, None),
+        (16, 16, Some(5)),
+        (1, 0, Some(5)),
+    ] {
+        let discard = Cut::Discard {
+            bytes,
+            messages: 1,
+            reason: DiscardReason::Oversize,
+        };
+        let reason = CloseReason::Oversize;
+        let expected = vec![discard, Cut::Close { reason }];
+        assert_eq!(
+            calls(bytes, prefix, size),
+            Ok(expected),
+            "{bytes} {prefix} {size:?}"
+        );
+    }
+    for (bytes, prefix, size) in [
+        (5, 6, None),
+        (17, 17, None),
+        (9, 0, Some(4)),
+        (9, 0, Some(1 << 32)),
+    ] {
+        assert_eq!(
+            calls(bytes, prefix, size),
+            Err(bytes),
+            "{bytes} {prefix} {size:?}"
+        );
+    }
+}
+
+#[test]
+fn a_message_that_was_too_large_ends_beyond_the_largest() {
+    let ends = |at| {
+        let scan = Scan::Oversize {
+            end: 0,
+            prefix: 0,
+            size: None,
+        };
+        // It says so of what follows, too, and of nothing.
+        judge(
+            Parrot(scan, Some(at)),
+            4,
+            OversizePolicy::Discard,
+            b"123456789",
+        )
+    };
+    assert_eq!(ends(4), Err(9), "it was not too large");
+    assert_eq!(ends(5), Err(4), "and the four behind it are said to be");
+    assert_eq!(
+        ends(9),
+        Err(0),
+        "nothing is left, and is said to be too large"
+    );
+    assert_eq!(ends(10), Err(9), "beyond what there is");
+    assert_eq!(ends(0), Err(9), "nowhere");
+}
+
+/// First it needs more bytes, then all of them are one message, which had ended long before.
+struct Late;
+
+impl Framer for Late {
+    fn scan(&self, staged: &[u8], _fresh: &[u8], _max: usize) -> Scan {
+        if staged.is_empty() {
+            return Scan::Whole { end: 0, need: 0 };
+        }
+        Scan::Oversize {
+            end: 0,
+            prefix: 1,
+            size: Some(5),
+        }
+    }
+
+    fn split<'b>(&self, _bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
+        None
+    }
+
+    fn resync(&self, _tail: &[u8], _fresh: &[u8]) -> Option<usize> {
+        None
+    }
+
+    fn delivers_unterminated(&self) -> bool {
+        false
+    }
+
+    fn name(&self) -> &str {
+        "late"
+    }
+}
+
+#[test]
+fn an_end_in_what_was_staged_comes_too_late() {
+    let framing = Framing::Custom(Arc::new(Late));
+    let ends = |first: &[u8], second: &[u8]| {
+        let discard = limits(4, OversizePolicy::Discard);
+        let outcome = read(&framing, discard, &[first, second]);
+        (
+            outcome.close,
+            outcome.discarded_bytes,
+            outcome.discarded_messages,
+        )
+    };
+    // Six bytes are the message. Those behind it were staged, as if nothing had ended.
+    let closed = Some(CloseReason::Protocol);
+    assert_eq!(ends(b"1234567", b"8"), (closed, 8, 2));
+    assert_eq!(ends(b"123456", b""), (None, 6, 1), "but here nothing was");
+    assert_eq!(ends(b"12345", b"6"), (None, 6, 1));
+}
+
+/// Forgets what it has seen before, finds ends where it is told to, and knows no largest message.
+enum Bad {
+    Forgets,
+    IsBeyond,
+    KnowsNoMax,
+}
+
+impl Framer for Bad {
+    fn scan(&self, staged: &[u8], fresh: &[u8], max: usize) -> Scan {
+        match self {
+            Self::Forgets => CRLF.scan(b"", fresh, max),
+            Self::IsBeyond if !staged.is_empty() => Scan::Invalid {
+                end: fresh.len() + 1,
+            },
+            Self::IsBeyond => CRLF.scan(staged, fresh, max),
+            Self::KnowsNoMax => CRLF.scan(staged, fresh, usize::MAX),
+        }
+    }
+
+    fn split<'b>(&self, bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
+        CRLF.split(bytes)
+    }
+
+    fn resync(&self, tail: &[u8], fresh: &[u8]) -> Option<usize> {
+        CRLF.resync(tail, fresh)
+    }
+
+    fn delivers_unterminated(&self) -> bool {
+        true
+    }
+
+    fn name(&self) -> &str {
+        "bad"
+    }
+}
+
+#[test]
+fn the_contract_says_how_a_framer_breaks_it() {
+    for (framer, input, says) in [
+        (Bad::Forgets, "ok\r\n", "split after 3 bytes: Outcome"),
+        (
+            Bad::IsBeyond,
+            "ok\r\n",
+            "split after 1 bytes: scan or resync said what cannot be",
+        ),
+        (
+            Bad::KnowsNoMax,
+            "fives\r\n",
+            "all at once: scan let a message of 5 bytes pass",
+        ),
+    ] {
+        let error = framer_contract(&framer, input.as_bytes(), 4).unwrap_err();
+        assert!(error.contains(says), "{error}");
+    }
+    // Exactly the largest.
+    framer_contract(&Bad::KnowsNoMax, b"four\r\n", 4).unwrap();
+    let parrot = Parrot(Scan::Whole { end: 1, need: 0 }, None);
+    let error = framer_contract(&parrot, b"1", 4).unwrap_err();
+    assert!(error.contains("split finds no message there"), "{error}");
 }
