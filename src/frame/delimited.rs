@@ -82,8 +82,3 @@ pub(super) fn cut(
     cuts.rest(partial, start, end, 0);
     examined
 }
-
-pub(super) fn split(delimiter: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = memchr(delimiter, bytes)?;
-    Some((&bytes[..at], &bytes[at + 1..]))
-}

@@ -254,13 +254,10 @@ pub(crate) fn settle(staged: &[u8], fresh: &[u8]) -> Option<Framing> {
 }
 
 /// The first message of `bytes` without its marks, and what comes after it; `None` if `bytes` do not
-/// begin with a whole one.
-pub(crate) fn split<'b>(framing: &Framing, bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
+/// begin with a whole one. [`MessageIter`] asks it of framings without delimiters alone.
+fn split<'b>(framing: &Framing, bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
     match framing {
-        Framing::Line | Framing::Nul | Framing::Byte(_) | Framing::Auto => {
-            debug_assert!(!matches!(framing, Framing::Auto), "settled first");
-            delimited::split(framing.delimiter()?, bytes)
-        }
+        Framing::Line | Framing::Nul | Framing::Byte(_) | Framing::Auto => None,
         Framing::Octet => counted::split(counted::octet, bytes),
         Framing::U16 => counted::split(counted::u16, bytes),
         Framing::U32 => counted::split(counted::u32, bytes),
