@@ -139,7 +139,8 @@ fn bit(cause: PauseCause) -> u8 {
     1 << cause as u8
 }
 
-fn has_come(now: Tick, deadline: Tick) -> bool {
+/// Has `deadline` come at `now`? Ticks wrap after 397 days.
+pub(crate) fn has_come(now: Tick, deadline: Tick) -> bool {
     now.wrapping_sub(deadline) < 1 << 31
 }
 

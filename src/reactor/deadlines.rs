@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::lane::Flow;
 use super::slots::Place;
-use super::{Reactor, tick_time, ticks, wheel};
+use super::{Reactor, tick_time, ticks};
 use crate::close::CloseReason;
-use crate::conn::{Expired, PeerEnd};
+use crate::conn::{Expired, PeerEnd, has_come};
 use crate::net::Net;
 
 /// Deadlines handled in one turn.
@@ -25,7 +25,7 @@ impl<N: Net> Reactor<N> {
             return;
         };
         let set = slot.wheel_tick();
-        if set.is_none_or(|set| set != tick && wheel::has_come(set, tick)) {
+        if set.is_none_or(|set| set != tick && has_come(set, tick)) {
             self.wheel.set(&mut self.slots, key, tick);
         }
     }

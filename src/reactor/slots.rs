@@ -253,7 +253,7 @@ impl Fifo {
         let mut at = self.head;
         while at != NONE && slots[at].next != NONE {
             let next = slots[at].next;
-            let is_later = super::wheel::has_come(slots[next].queued_at, slots[at].queued_at);
+            let is_later = crate::conn::has_come(slots[next].queued_at, slots[at].queued_at);
             assert!(is_later, "{at} stands before {next}, which came earlier");
             at = next;
         }

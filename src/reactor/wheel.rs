@@ -6,6 +6,8 @@
 //! Three levels of 256 buckets, a tick of 8 ms: 2 s, 9 min, 37 h. A longer deadline waits in the last
 //! level and is set again. Entries are linked through the slots, so that moving one is O(1).
 
+use crate::conn::has_come;
+
 /// No slot.
 pub(crate) const NONE: u32 = u32::MAX;
 
@@ -54,11 +56,6 @@ pub(crate) struct Wheel {
     /// The next tick to be handled.
     tick: u32,
     set: usize,
-}
-
-/// Has `deadline` come at `now`? Ticks wrap after 397 days.
-pub(crate) fn has_come(now: u32, deadline: u32) -> bool {
-    now.wrapping_sub(deadline) < 1 << 31
 }
 
 impl Wheel {
