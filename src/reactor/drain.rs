@@ -88,7 +88,7 @@ impl<N: Net> Reactor<N> {
         self.take_commands();
     }
 
-    fn begin_drain(&mut self, within: Duration) {
+    pub(super) fn begin_drain(&mut self, within: Duration) {
         if self.phase != Phase::Running {
             return;
         }

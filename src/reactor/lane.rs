@@ -147,6 +147,7 @@ impl Lane {
 mod tests {
     use super::*;
     use crate::ring::{RingConsumer, Wake, ring};
+    use proptest::prelude::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[derive(Default)]
@@ -158,17 +159,23 @@ mod tests {
         }
     }
 
-    /// Blocked above a low mark of 16 bytes, with 64 in the ring.
-    fn blocked() -> (Lane, RingConsumer, Arc<Counts>) {
+    /// A ring of 1 KiB with so many smallest records in it, and a low mark of so many.
+    fn holding(records: u64, low: usize) -> (Lane, RingConsumer, Arc<Counts>) {
         let counts = Arc::new(Counts::default());
         let parked = Arc::new(Parked::new());
-        let (producer, consumer) = ring(64, counts.clone(), parked.clone());
-        let mut lane = Lane::new(producer, parked, 16, 64);
-        for _ in 0..4 {
+        let (producer, consumer) = ring(1024, counts.clone(), parked.clone());
+        let mut lane = Lane::new(producer, parked, 16 * low, 1024);
+        for _ in 0..records {
             let mut claim = lane.producer.claim(16, 16).unwrap();
             crate::ring::record::write_time(claim.bytes(), 1);
             claim.commit(16, 0);
         }
+        (lane, consumer, counts)
+    }
+
+    /// Blocked above a low mark of 16 bytes, with 64 in the ring.
+    fn blocked() -> (Lane, RingConsumer, Arc<Counts>) {
+        let (mut lane, consumer, counts) = holding(4, 1);
         assert!(lane.block(Duration::ZERO));
         (lane, consumer, counts)
     }
@@ -194,5 +201,30 @@ mod tests {
         assert!(lane.resume(Duration::from_secs(1)).is_some());
         consumer.release(64, 0, 0);
         assert_eq!(counts.0.load(Ordering::Relaxed), 1);
+    }
+
+    proptest! {
+        /// However a consumer takes it: one wake, in the release that brings it down to the low mark.
+        #[test]
+        fn a_ring_is_blocked_from_when_it_is_full_until_it_is_low(
+            records in 1u64..=64,
+            low in 0usize..64,
+            releases in prop::collection::vec(1u64..9, 1..64),
+        ) {
+            let (mut lane, mut consumer, counts) = holding(records, low);
+            let is_low = |released: u64| records - released <= low as u64;
+            let mut is_blocked = lane.block(Duration::ZERO);
+            prop_assert_eq!(is_blocked, !is_low(0), "there is room by now");
+            let mut released = 0;
+            for records_more in releases {
+                released = records.min(released + records_more);
+                consumer.release(16 * released, 0, 0);
+                prop_assert_eq!(lane.resume(Duration::ZERO).is_some(), is_blocked && is_low(released));
+                is_blocked &= !is_low(released);
+                prop_assert_eq!(lane.is_blocked(), is_blocked);
+                let wakes = usize::from(is_low(released) && !is_low(0));
+                prop_assert_eq!(counts.0.load(Ordering::Relaxed), wakes);
+            }
+        }
     }
 }

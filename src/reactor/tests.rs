@@ -2,12 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::mpsc::{TryRecvError, channel};
 use std::time::SystemTime;
 
 use super::*;
+use crate::close::DiscardReason;
 use crate::frame::OversizePolicy;
 use crate::net::Refusal;
 use crate::peer::Peer;
+use crate::ring::record::{Closed, Gap, Kind};
 use crate::ring::{Parked, RingConsumer, Wake, ring};
 
 /// What the network does, and what it was asked.
@@ -25,6 +28,10 @@ struct Script {
     is_mute: Cell<bool>,
     /// What a read says when there is none.
     read_error: Cell<i32>,
+    /// How long a read takes.
+    read_takes: Cell<Duration>,
+    /// The next read fails with it, and what the kernel held is lost.
+    breaks: Cell<Option<i32>>,
 }
 
 struct Scripted(Rc<Script>);
@@ -84,7 +91,12 @@ impl Net for Scripted {
     }
 
     fn read(&mut self, stream: &usize, into: &mut [u8]) -> io::Result<usize> {
+        self.0.time.set(self.0.time.get() + self.0.read_takes.get());
         let bytes = &mut self.0.bytes.borrow_mut()[*stream];
+        if let Some(errno) = self.0.breaks.take() {
+            bytes.clear();
+            return Err(io::Error::from_raw_os_error(errno));
+        }
         if bytes.is_empty() {
             return Err(io::Error::from_raw_os_error(self.0.read_error.get()));
         }
@@ -153,7 +165,7 @@ impl Stage {
             route: Route::LeastLoaded,
             reroute: false,
             drain_timeout: Duration::from_secs(1),
-            admission: Arc::new(Admission::new(100)),
+            admission: Arc::new(Admission::new(2000)),
         };
         let reactor = Reactor::new(Scripted(script.clone()), parts).unwrap();
         Self {
@@ -180,7 +192,9 @@ impl Stage {
     fn connect(&mut self, streams: usize) {
         self.script.accepts.set(streams);
         self.edge(Token(0));
-        self.turn();
+        while self.script.accepts.get() > 0 {
+            self.turn();
+        }
         assert_eq!(self.reactor.slots.len(), streams);
     }
 
@@ -188,6 +202,16 @@ impl Stage {
     fn put(&self, stream: u32, bytes: &[u8]) {
         self.script.bytes.borrow_mut()[stream as usize].extend_from_slice(bytes);
         self.edge(token(self.reactor.slots[stream].generation, stream));
+    }
+
+    /// Its peer finishes.
+    fn fin(&self, stream: u32) {
+        self.script.events.borrow_mut().push(Event {
+            token: token(self.reactor.slots[stream].generation, stream),
+            readable: true,
+            read_closed: true,
+            error: false,
+        });
     }
 
     fn send(&mut self, stream: u32, bytes: &[u8]) {
@@ -204,6 +228,152 @@ impl Stage {
         let end = &mut self.ends[ring];
         let all = end.readable().len() as u64;
         end.release(end.released() + all, 0, 0);
+    }
+
+    /// Fills the first ring up to its high mark with what 0 sends at first and 2 in one full read, so that
+    /// 2 stands in line though the kernel has nothing of it.
+    fn fill(&mut self) {
+        let line = b"0123456789abcde\n";
+        self.send(0, &line.repeat(44 << 6));
+        self.turn();
+        assert!(!self.reactor.lanes[0].is_blocked());
+        self.send(2, &line.repeat(16 << 6));
+        self.turn();
+        assert!(self.reactor.lanes[0].is_blocked());
+        assert_eq!(self.reactor.slots[2].place, Place::Ring);
+        assert!(self.script.bytes.borrow()[2].is_empty());
+    }
+}
+
+#[test]
+fn a_list_a_drain_and_the_memory_of_the_ended_go_on_where_a_slice_ends() {
+    const MANY: usize = 1100;
+    let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
+    stage.connect(MANY);
+    let all = stage.reactor.slots.keys(0, usize::MAX);
+
+    let (rows, list) = channel();
+    let command = Command::Connections(rows);
+    stage.reactor.command_sender.try_send(command).unwrap();
+    for _ in 0..5 {
+        stage.turn();
+    }
+    let slices: Vec<_> = list.try_iter().collect();
+    assert!(slices.iter().all(|slice| slice.len() <= 256));
+    let listed = slices.iter().flatten().map(|row| row.id);
+    assert!(listed.eq(all.iter().map(|key| stage.reactor.id(*key))));
+    assert_eq!(list.try_recv().unwrap_err(), TryRecvError::Disconnected);
+
+    stage.reactor.begin_drain(Duration::from_secs(10));
+    let told = |stage: &Stage| {
+        let reason = |key: &&u32| stage.reactor.slots[**key].conn.reason();
+        all.iter().filter(|key| reason(key).is_some()).count()
+    };
+    for so_far in [256, 512, 768, 1024, MANY] {
+        stage.turn();
+        assert_eq!(told(&stage), so_far);
+        assert_eq!(stage.reactor.phase.is_busy(), so_far < MANY);
+    }
+
+    all.iter().for_each(|key| stage.fin(*key));
+    let ids: Vec<_> = all.iter().map(|key| stage.reactor.id(*key)).collect();
+    assert_eq!(stage.reactor.turn(None).unwrap(), Turn::Ended);
+    let remembered = stage.reactor.closed.iter().map(|closed| closed.id);
+    assert!(remembered.eq(ids[MANY - REMEMBERED..].iter().copied()));
+    assert_eq!(
+        stage.reactor.turn(None).unwrap(),
+        Turn::Ended,
+        "and stays so"
+    );
+}
+
+#[test]
+fn a_drain_buries_whom_its_ring_has_no_room_for_and_closes_its_books() {
+    let mut stage = Stage::new(CLOCKS, 1 << 20, EAGAIN);
+    stage.connect(5);
+    stage.send(4, b"begun");
+    stage.fill();
+    stage.reactor.begin_drain(Duration::from_secs(1));
+    stage.turn();
+    stage.at(200);
+    assert_eq!(stage.reactor.turn(None).unwrap(), Turn::Ended);
+    let closed = &stage.reactor.closed;
+    assert_eq!(closed.len(), 5);
+    let begun = closed.iter().find(|row| row.books.received == 5).unwrap();
+    assert_eq!((begun.books.discarded, begun.books.staged), (5, 0));
+    for row in closed {
+        assert!(row.books.balanced() && row.reason == CloseReason::Shutdown);
+    }
+    let ring = stage.reactor.lanes[0].producer.observer();
+    assert_eq!(ring.published(), ring.abandoned());
+}
+
+#[test]
+fn only_who_has_something_to_be_read_has_stalled() {
+    let mut stage = Stage::new(CLOCKS, 1 << 20, EAGAIN);
+    stage.reactor.stall = Some(Duration::from_secs(1));
+    stage.connect(5);
+    stage.fill();
+    stage.send(4, b"held up\n");
+    stage.at(200);
+    stage.turn();
+    let closed: Vec<_> = stage.reactor.closed.iter().collect();
+    let stalled = stage.reactor.slots.keys(0, usize::MAX);
+    let reasons = stalled
+        .iter()
+        .map(|key| stage.reactor.slots[*key].conn.reason());
+    assert!(
+        closed.is_empty() || closed[0].reason == CloseReason::Stall,
+        "{closed:?}"
+    );
+    assert_eq!(reasons.flatten().count() + closed.len(), 1);
+    let slot = &stage.reactor.slots[2];
+    assert_eq!((slot.place, slot.conn.reason()), (Place::Nowhere, None));
+}
+
+#[test]
+fn who_is_evicted_is_read_to_its_end_however_much_it_has_to_say() {
+    let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
+    stage.connect(1);
+    stage.send(0, b"one\n");
+    stage.reactor.begin_close(0, CloseReason::Idle);
+    // More than is read at once, or in a row.
+    let much = 20 * stage.reactor.scratch.len();
+    stage.send(0, &vec![b'x'; much]);
+    assert!(stage.script.bytes.borrow()[0].is_empty());
+    let books = stage.reactor.slots[0].conn.books();
+    assert_eq!((books.published, books.discarded), (4, much as u64));
+}
+
+#[test]
+fn the_beginning_of_a_message_is_not_delivered_where_its_connection_broke() {
+    let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
+    stage.connect(1);
+    stage.send(0, b"whole\nbegun");
+    stage.put(0, b" and more");
+    stage.fin(0);
+    stage.script.breaks.set(Some(5));
+    stage.turn();
+    let of = |kind| {
+        let mut walk = stage.ends[0].walk();
+        walk.find(|(_, header, _)| header.kind == kind).unwrap().2
+    };
+    assert_eq!(of(Kind::Data), b"whole\n");
+    let gap = Gap::decode(of(Kind::Gap)).unwrap();
+    assert_eq!((gap.reason, gap.bytes), (DiscardReason::CutAtEnd, 5));
+    let closed = Closed::decode(of(Kind::Closed)).unwrap();
+    assert_eq!(closed.reason, CloseReason::System(5));
+}
+
+#[test]
+fn a_turn_that_takes_long_is_counted() {
+    let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
+    stage.connect(1);
+    for (takes, long) in [(50, 0), (51, 1), (0, 1)] {
+        let takes = Duration::from_millis(takes);
+        stage.script.read_takes.set(takes);
+        stage.send(0, b"one\n");
+        assert_eq!(stage.reactor.counters.long_turns.read(), long, "{takes:?}");
     }
 }
 

@@ -251,6 +251,21 @@ fn what_a_hung_consumer_holds_is_abandoned_unwalked_and_once() {
     assert!(balances(&seen) && seen.is_unwalked());
 }
 
+/// It may be dropped while a panic unwinds: no second one, and books that balance.
+#[test]
+fn what_is_no_record_is_abandoned_unwalked() {
+    let (mut producer, consumer, _) = new(256);
+    let seen = producer.observer();
+    publish(&mut producer, 10);
+    let mut claim = producer.claim(32, 32).unwrap();
+    claim.bytes().fill(0);
+    claim.commit(32, 7);
+    drop(consumer);
+    drop(producer);
+    assert!(seen.is_unwalked());
+    assert_eq!((seen.published(), seen.abandoned()), (17, 17));
+}
+
 #[test]
 fn what_is_released_after_the_time_was_up_is_delivered_and_not_lost_as_well() {
     let (mut producer, mut consumer, _) = new(256);
