@@ -57,8 +57,7 @@ impl Phase {
     pub(crate) fn read_until(&self) -> Option<Duration> {
         match self {
             Self::Draining { half, .. } => Some(*half),
-            Self::Settling { deadline } => Some(*deadline),
-            Self::Running | Self::Ended => None,
+            Self::Running | Self::Settling { .. } | Self::Ended => None,
         }
     }
 
@@ -120,6 +119,10 @@ impl<N: Net> Reactor<N> {
                 self.close_listeners();
             }
             let told = match told {
+                _ if now >= deadline => {
+                    self.end_all();
+                    u32::MAX
+                }
                 u32::MAX => u32::MAX,
                 from => self.sweep(from),
             };
@@ -128,9 +131,6 @@ impl<N: Net> Reactor<N> {
                 deadline,
                 told,
             };
-            if now >= deadline {
-                self.end_all();
-            }
             if self.is_closed() && told == u32::MAX && self.slots.len() == self.dead.len() {
                 self.settle(deadline);
             }
@@ -183,13 +183,6 @@ impl<N: Net> Reactor<N> {
                 self.bury(key);
             }
         }
-        if let Phase::Draining { half, deadline, .. } = self.phase {
-            self.phase = Phase::Draining {
-                half,
-                deadline,
-                told: u32::MAX,
-            };
-        }
     }
 
     /// No connection is left: the rings end, and are waited for.
@@ -203,9 +196,6 @@ impl<N: Net> Reactor<N> {
     }
 
     fn stop(&mut self) {
-        if self.phase == Phase::Ended {
-            return;
-        }
         self.close_listeners();
         for key in self.slots.keys(0, usize::MAX) {
             self.end(key, CloseReason::Shutdown);
@@ -238,7 +228,7 @@ impl<N: Net> Reactor<N> {
     pub(crate) fn check_consumers(&mut self) {
         for place in 0..self.lanes.len() {
             let lane = &mut self.lanes[place];
-            if lane.gone || !lane.producer.is_consumer_gone() {
+            if lane.gone {
                 continue;
             }
             let Some(mut estate) = lane.producer.take_estate() else {

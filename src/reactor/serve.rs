@@ -7,7 +7,7 @@ use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::lane::Lane;
-use super::slots::{Place, Slot, token};
+use super::slots::{Slot, token};
 use super::wheel::NONE;
 use super::{Counters, READ_SIZES, Reactor, system};
 use crate::close::{CloseReason, DiscardReason};
@@ -357,9 +357,7 @@ impl<N: Net> Reactor<N> {
         } else {
             self.enqueue(key);
         }
-        if self.slots[key].place != Place::Dead {
-            self.rearm(key);
-        }
+        self.rearm(key);
         Served::Read(read)
     }
 
