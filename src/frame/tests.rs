@@ -4,6 +4,7 @@ mod adversary;
 mod any_split;
 mod custom;
 mod driver;
+mod work;
 
 use self::driver::{Connection, Outcome};
 use super::counted::{self, Prefix};

@@ -3,9 +3,9 @@
 use super::*;
 
 /// Messages end with these bytes: two, or as many as a delimiter can have and be found again.
-struct Until(&'static [u8]);
+pub(super) struct Until(&'static [u8]);
 
-const CRLF: Until = Until(b"\r\n");
+pub(super) const CRLF: Until = Until(b"\r\n");
 const SEVEN: Until = Until(b"<-end->");
 
 impl Until {
@@ -63,7 +63,7 @@ impl Framer for Until {
 }
 
 /// One byte says how many follow, and never none.
-struct U8;
+pub(super) struct U8;
 
 impl Framer for U8 {
     fn scan(&self, staged: &[u8], fresh: &[u8], max: usize) -> Scan {
