@@ -90,7 +90,7 @@ fn walk(
         match scan {
             Scan::Whole { need, .. } => {
                 // A rest of `need` bytes would be whole.
-                let is_whole = present > 0 && need > 0 && need <= present;
+                let is_whole = (1..=present).contains(&need);
                 if is_whole || present > most || need > most {
                     return Err(Contradiction(start));
                 }
