@@ -321,6 +321,7 @@ fn a_framer_may_call_too_large_what_is_and_whose_prefix_is_there() {
         (17, 17, None),
         (9, 0, Some(4)),
         (9, 0, Some(1 << 32)),
+        (0, 0, Some(5)),
     ] {
         assert_eq!(
             calls(bytes, prefix, size),
@@ -328,6 +329,19 @@ fn a_framer_may_call_too_large_what_is_and_whose_prefix_is_there() {
             "{bytes} {prefix} {size:?}"
         );
     }
+}
+
+#[test]
+fn what_is_kept_of_a_message_that_is_too_large_is_cut_as_soon_as_it_is_there() {
+    let cuts = |bytes: &[u8]| judge(U8, 4, OversizePolicy::Truncate, bytes);
+    assert_eq!(cuts(b"\x09123"), Ok(vec![Cut::Rest { start: 0 }]));
+    let prefix = Cut::Discard {
+        bytes: 1,
+        messages: 1,
+        reason: DiscardReason::Oversize,
+    };
+    let truncated = Cut::Truncated { start: 1, end: 5 };
+    assert_eq!(cuts(b"\x091234"), Ok(vec![prefix, truncated]));
 }
 
 #[test]
