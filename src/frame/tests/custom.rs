@@ -342,33 +342,42 @@ fn what_is_kept_of_a_message_that_is_too_large_is_cut_as_soon_as_it_is_there() {
     };
     let truncated = Cut::Truncated { start: 1, end: 5 };
     assert_eq!(cuts(b"\x091234"), Ok(vec![prefix, truncated]));
+    let framing = Framing::Custom(Arc::new(U8));
+    let mut connection = Connection::new(framing, limits(4, OversizePolicy::Truncate));
+    connection.receive(b"\x09");
+    assert_eq!(connection.partial, Partial::Message { need: 5 });
+}
+
+#[test]
+fn what_is_discarded_of_a_message_that_is_too_large_is_what_is_there() {
+    let discard = Cut::Discard {
+        bytes: 4,
+        messages: 1,
+        reason: DiscardReason::Oversize,
+    };
+    let cuts = judge(U8, 4, OversizePolicy::Discard, b"\x09123");
+    assert_eq!(cuts, Ok(vec![discard]));
 }
 
 #[test]
 fn a_message_that_was_too_large_ends_beyond_the_largest() {
-    let ends = |at| {
+    let ends = |end, at| {
         let scan = Scan::Oversize {
-            end: 0,
+            end,
             prefix: 0,
             size: None,
         };
         // It says so of what follows, too, and of nothing.
-        judge(
-            Parrot(scan, Some(at)),
-            4,
-            OversizePolicy::Discard,
-            b"123456789",
-        )
+        let parrot = Parrot(scan, Some(at));
+        judge(parrot, 4, OversizePolicy::Discard, b"123456789")
     };
-    assert_eq!(ends(4), Err(9), "it was not too large");
-    assert_eq!(ends(5), Err(4), "and the four behind it are said to be");
-    assert_eq!(
-        ends(9),
-        Err(0),
-        "nothing is left, and is said to be too large"
-    );
-    assert_eq!(ends(10), Err(9), "beyond what there is");
-    assert_eq!(ends(0), Err(9), "nowhere");
+    assert_eq!(ends(0, 4), Err(9), "it was not too large");
+    assert_eq!(ends(0, 5), Err(4), "and the four behind it are said to be");
+    assert_eq!(ends(0, 9), Err(0), "nothing is left, and is said to be");
+    assert_eq!(ends(0, 10), Err(9), "beyond what there is");
+    assert_eq!(ends(0, 0), Err(9), "nowhere");
+    assert_eq!(ends(3, 4), Err(6), "behind a whole one it was not, either");
+    assert_eq!(ends(3, 5), Err(1), "and the one behind it cannot be whole");
 }
 
 /// First it needs more bytes, then all of them are one message, which had ended long before.
