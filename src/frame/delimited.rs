@@ -43,10 +43,7 @@ pub(super) fn cut(
                 start = known + at + 1;
                 examined += reach - start + 1;
                 known = reach;
-                if reach < end {
-                    continue;
-                }
-                break;
+                continue;
             }
             examined += reach - known;
             known = reach;
