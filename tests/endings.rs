@@ -43,6 +43,7 @@ fn a_drain_timeout_without_limit_still_ends_when_a_consumer_is_gone() {
         matches!(error, RunError::ConsumerGone { consumer: 1 }),
         "{error}"
     );
+    assert_eq!(error.to_string(), "consumer 1 is gone");
 }
 
 #[test]

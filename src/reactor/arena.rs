@@ -329,6 +329,22 @@ mod tests {
         assert_eq!(arena.segments.len(), 1);
     }
 
+    #[test]
+    fn a_part_takes_its_bytes_along_into_another_segment() {
+        // Each segment is one largest block.
+        let mut arena = Arena::new(2 << 20, 1 << 20);
+        let (before, small) = (arena.take(256).unwrap(), arena.take(1000).unwrap());
+        arena.bytes_mut(before).fill(1);
+        arena.bytes_mut(small)[..1000].fill(7);
+        let large = arena.take(1 << 20).unwrap();
+        assert_ne!(small.segment, large.segment);
+        arena.give_back(small);
+        assert_eq!(arena.copy(small, large, 1000), 1000);
+        let (copied, rest) = arena.bytes(large).split_at(1000);
+        assert!(copied.iter().all(|byte| *byte == 7));
+        assert!(rest.iter().all(|byte| *byte == 0));
+    }
+
     #[derive(Clone, Debug)]
     enum Op {
         Take(usize),
