@@ -231,12 +231,22 @@ fn an_illegal_count_closes_whatever_the_policy() {
 
 #[test]
 fn exactly_the_maximum_passes_and_one_more_does_not() {
-    let examples: [(Framing, &[u8], &[u8]); 5] = [
+    let examples: [(Framing, &[u8], &[u8]); 7] = [
         (Framing::Line, b"full\n", b"fully\n"),
         (Framing::Octet, b"4 full", b"5 fully"),
         (Framing::U16, b"\0\x04full", b"\0\x05fully"),
         (Framing::U32, b"\0\0\0\x04full", b"\0\0\0\x05fully"),
         (Framing::Varint, b"\x04full", b"\x05fully"),
+        (
+            Framing::Custom(Arc::new(custom::U8)),
+            b"\x04full",
+            b"\x05fully",
+        ),
+        (
+            Framing::Custom(Arc::new(custom::CRLF)),
+            b"full\r\n",
+            b"fully\r\n",
+        ),
     ];
     for (framing, legal, large) in examples {
         for policy in POLICIES {
