@@ -365,3 +365,28 @@ fn an_inherited_listener_gives_its_connections_the_receive_buffer_too() {
     assert!(unread <= 2 * BUFFER as u64, "{unread} bytes in the kernel");
     assert!(unread > 0);
 }
+
+/// Left where it was, an urgent byte is taken out of the stream, and hides what is behind it from
+/// `FIONREAD`: the connection counted as drained.
+#[test]
+fn an_urgent_byte_is_a_byte_of_the_stream_and_hides_nothing_behind_it() {
+    let mut config = config();
+    config.deadlines.idle = Some(Duration::from_millis(100));
+    let mut world = World::new(config);
+    let mut finisher = world.connect();
+    let mut stayer = world.connect();
+    for stream in [&mut finisher, &mut stayer] {
+        let urgent = socket2::SockRef::from(&*stream).send_out_of_band(b"one\n!");
+        assert_eq!(urgent.unwrap(), 5);
+        stream.write_all(b"two\n").unwrap();
+    }
+    drop(finisher);
+    // Who stays is looked at before it is evicted.
+    world.until("all is there", |w| w.audit.all().len() == 4);
+    drop(stayer);
+    world.drain();
+    let got = texts(&world.audit.all());
+    let count = |text: &str| got.iter().filter(|got| *got == text).count();
+    assert_eq!((count("one"), count("!two")), (2, 2), "{got:?}");
+    assert_eq!(world.handle.snapshot().bytes.received, 2 * 9);
+}

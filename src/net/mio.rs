@@ -241,6 +241,9 @@ impl SocketOptions {
         if unix {
             return Ok(());
         }
+        // Else Linux takes the urgent byte out of the stream, and `FIONREAD` is blind for all behind it
+        // (RFC 6093 asks for this option too).
+        socket.set_out_of_band_inline(true)?;
         if !self.keepalive.idle.is_zero() {
             let keepalive = TcpKeepalive::new()
                 .with_time(self.keepalive.idle)
@@ -391,6 +394,7 @@ mod tests {
             let socket = SockRef::from(&stream.0);
             // The kernel doubles it.
             assert_eq!(socket.recv_buffer_size().unwrap(), 64 << 10);
+            assert!(socket.out_of_band_inline().unwrap());
             assert!(socket.keepalive().unwrap());
             let seconds = |time: Duration| time.as_secs();
             assert_eq!(socket.tcp_keepalive_time().map(seconds).unwrap(), 33);
