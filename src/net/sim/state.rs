@@ -3,13 +3,15 @@
 //! In: what peers do, what reactors call. Out: what Linux would have answered, or worse.
 //! Never here: a reactor, a consumer, a choice that the seed did not make.
 
+mod epoll;
+
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
 use super::fault::{Fault, Faults};
 use super::random::Random;
-use crate::net::{Event, Refusal, Token, Watch};
+use crate::net::{Refusal, Token, Watch};
 use crate::peer::Peer;
 
 pub(super) const EINTR: i32 = 4;
@@ -311,120 +313,6 @@ impl State {
         self.edge(Source::Socket(key));
     }
 
-    // Edges.
-
-    fn edge(&mut self, source: Source) {
-        let (reactor, is_ready) = match source {
-            Source::Listener(at) => {
-                let listening = &mut self.listeners[at];
-                if listening.token.is_none() || listening.backlog.is_empty() {
-                    return;
-                }
-                (listening.reactor, &mut listening.is_ready)
-            }
-            Source::Socket(key) => {
-                let socket = &mut self.sockets[key];
-                let Some((reactor, _, watch)) = socket.watched else {
-                    return;
-                };
-                if watch == Watch::HangUp && !socket.fin && !socket.is_reset {
-                    return;
-                }
-                (reactor, &mut socket.is_ready)
-            }
-        };
-        if !std::mem::replace(is_ready, true) {
-            self.epolls[reactor].ready.push_back(source);
-        }
-    }
-
-    /// What epoll finds when it looks at a source again, before it tells of it.
-    fn look(&self, source: Source) -> Option<Event> {
-        match source {
-            Source::Listener(at) => {
-                let listening = &self.listeners[at];
-                let token = listening.token?;
-                (!listening.backlog.is_empty()).then_some(Event {
-                    token,
-                    readable: true,
-                    read_closed: false,
-                    error: false,
-                })
-            }
-            Source::Socket(key) => {
-                let socket = &self.sockets[key];
-                let (_, token, watch) = socket.watched?;
-                let ended = socket.fin || socket.is_reset;
-                let readable = watch == Watch::Read && (!socket.queue.is_empty() || ended);
-                (readable || ended).then_some(Event {
-                    token,
-                    readable,
-                    read_closed: ended,
-                    error: socket.is_reset,
-                })
-            }
-        }
-    }
-
-    /// Would a poll of this reactor return at once?
-    pub(super) fn is_ready(&self, reactor: usize) -> bool {
-        let mut ready = self.epolls[reactor].ready.iter();
-        ready.any(|source| self.look(*source).is_some())
-    }
-
-    pub(super) fn poll(&mut self, reactor: usize, events: &mut Vec<Event>) {
-        if self.strikes(Fault::PollInterrupted) {
-            return;
-        }
-        for socket in &mut self.sockets {
-            if socket.watched.is_some_and(|(of, ..)| of == reactor) {
-                socket.polled = socket.arrived;
-            }
-        }
-        let mut ready = std::mem::take(&mut self.epolls[reactor].ready);
-        if ready.len() > 1 && self.strikes(Fault::PollInPart) {
-            let told = self.random.within(1..=ready.len() - 1);
-            self.epolls[reactor].ready = ready.split_off(told);
-        }
-        let from = events.len();
-        for source in ready {
-            match source {
-                Source::Listener(at) => self.listeners[at].is_ready = false,
-                Source::Socket(key) => self.sockets[key].is_ready = false,
-            }
-            events.extend(self.look(source));
-        }
-        if self.strikes(Fault::SpuriousEvent) {
-            let mine = |socket: &Socket| match socket.watched {
-                Some((r, token, Watch::Read)) if r == reactor => Some(token),
-                _ => None,
-            };
-            let tokens: Vec<Token> = self.sockets.iter().filter_map(mine).collect();
-            let told = |token: Token| events.iter().any(|event| event.token == token);
-            let free: Vec<Token> = tokens.into_iter().filter(|token| !told(*token)).collect();
-            if !free.is_empty() {
-                let token = self.random.one_of(&free);
-                events.push(readable(token));
-            }
-        }
-        if !self.epolls[reactor].dead.is_empty() && self.strikes(Fault::StaleEvent) {
-            let at = self.random.below(self.epolls[reactor].dead.len());
-            events.push(Event {
-                error: self.random.permille(300),
-                read_closed: self.random.permille(300),
-                ..readable(self.epolls[reactor].dead[at])
-            });
-        }
-        if events.len() - from > 1 && self.strikes(Fault::EventsShuffled) {
-            for at in (from + 1..events.len()).rev() {
-                let other = self.random.within(from..=at);
-                events.swap(at, other);
-            }
-        }
-        let told = events.len() - from;
-        self.say(|| format!("reactor {reactor} polls: {told} events"));
-    }
-
     // What a reactor calls.
 
     pub(super) fn accept(&mut self, listener: usize) -> io::Result<(usize, usize, Peer)> {
@@ -569,14 +457,5 @@ impl State {
             self.epolls[reactor].dead.push(token);
         }
         self.say(|| format!("closes descriptor {fd} of peer {key}, {left} bytes unread"));
-    }
-}
-
-fn readable(token: Token) -> Event {
-    Event {
-        token,
-        readable: true,
-        read_closed: false,
-        error: false,
     }
 }
