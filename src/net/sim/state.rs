@@ -440,11 +440,14 @@ impl State {
 
     pub(super) fn finish(&mut self, key: usize) {
         let socket = &mut self.sockets[key];
-        if !std::mem::replace(&mut socket.finished, true) {
+        if !socket.finished {
             let read = socket.arrived - socket.queue.len() as u64;
             socket.overlooked = socket.polled.saturating_sub(read);
         }
+        socket.finished |= !socket.is_reset;
         self.say(|| format!("sends FIN to peer {key}"));
+        // Whatever it comes to, shutdown(2) wakes whoever polls.
+        self.edge(Source::Socket(key));
     }
 
     pub(super) fn close(&mut self, key: usize, fd: usize) {

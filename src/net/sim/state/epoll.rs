@@ -54,7 +54,8 @@ impl State {
                     token,
                     readable,
                     read_closed: ended,
-                    error: socket.is_reset,
+                    // A read that has failed took it.
+                    error: socket.reset.is_some(),
                 })
             }
         }
