@@ -49,6 +49,8 @@ faults! {
     WatchFails,
     /// A peer's bytes find no room in the window.
     WindowFull,
+    /// A peer's FIN waits behind its bytes for the window to open.
+    FinHeld,
     /// A peer finishes and waits for our end.
     HalfClose,
     /// A peer closes.

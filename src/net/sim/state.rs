@@ -48,6 +48,14 @@ pub(super) struct Socket {
     pub(super) stopped_at: Option<u64>,
     /// The peer's FIN is behind what is queued.
     pub(super) fin: bool,
+    /// In its send buffer, which holds so many.
+    outgoing: VecDeque<u8>,
+    send_buffer: usize,
+    /// The window is shut, and opens when no more than so many bytes are queued: Linux announces no small
+    /// ones.
+    shut: Option<usize>,
+    /// Its FIN is behind what is outgoing.
+    held_fin: bool,
     /// An RST came; the queue stays readable, then a read fails once.
     reset: Option<i32>,
     pub(super) is_reset: bool,
@@ -56,6 +64,17 @@ pub(super) struct Socket {
     pub(super) end: Option<Closed>,
     pub(super) watched: Option<(usize, Token, Watch)>,
     pub(super) is_ready: bool,
+}
+
+impl Socket {
+    /// What its peer could send now.
+    fn room(&self, window: usize) -> usize {
+        let free = match self.shut {
+            Some(_) => 0,
+            None => window - self.queue.len(),
+        };
+        (free + self.send_buffer).saturating_sub(self.outgoing.len())
+    }
 }
 
 /// How our descriptor was closed.
@@ -235,6 +254,7 @@ impl State {
         }
         let listener = self.random.one_of(&free);
         let key = self.sockets.len();
+        let send_buffer = self.random.one_of(&[0, 16, 1000, 16 << 10]);
         self.sockets.push(Socket {
             peer,
             queue: VecDeque::new(),
@@ -246,6 +266,10 @@ impl State {
             urgent: None,
             stopped_at: None,
             fin: false,
+            outgoing: VecDeque::new(),
+            send_buffer,
+            shut: None,
+            held_fin: false,
             reset: None,
             is_reset: false,
             finished: false,
@@ -270,26 +294,50 @@ impl State {
         if socket.end.is_some() || socket.is_reset {
             return Sent::Gone;
         }
-        let room = window.saturating_sub(socket.queue.len()).min(bytes.len());
-        if room < bytes.len() {
+        let taken = socket.room(window).min(bytes.len());
+        socket.outgoing.extend(&bytes[..taken]);
+        if taken < bytes.len() {
             self.faults.note(Fault::WindowFull);
         }
+        self.say(|| format!("peer {key} sends {taken} bytes"));
+        self.flow(key);
+        Sent::Took(taken)
+    }
+
+    /// What is outgoing comes in, as far as the window lets it.
+    fn flow(&mut self, key: usize) {
+        let window = self.window;
         let socket = &mut self.sockets[key];
-        socket.queue.extend(&bytes[..room]);
-        socket.arrived += room as u64;
+        if socket.shut.is_some_and(|at| socket.queue.len() > at) {
+            return;
+        }
+        socket.shut = None;
+        let n = (window - socket.queue.len()).min(socket.outgoing.len());
+        socket.queue.extend(socket.outgoing.drain(..n));
+        socket.arrived += n as u64;
         let arrived = socket.arrived;
-        self.say(|| format!("peer {key} sends {room} bytes, {arrived} in all"));
-        if room > 1 && self.strikes(Fault::UrgentMark) {
-            let back = self.random.within(1..=room - 1) as u64;
+        if n > 1 && self.strikes(Fault::UrgentMark) {
+            let back = self.random.within(1..=n - 1) as u64;
             self.sockets[key].urgent = Some(arrived - back);
         }
-        self.edge(Source::Socket(key));
-        Sent::Took(room)
+        let socket = &mut self.sockets[key];
+        if socket.queue.len() == window {
+            // At an urgent mark reading stops, and goes on by a byte that comes.
+            socket.shut = Some(match socket.urgent {
+                Some(_) => window - 1,
+                None => self.random.below(window),
+            });
+        }
+        if n > 0 {
+            self.say(|| format!("{n} bytes of peer {key} come, {arrived} in all"));
+            self.edge(Source::Socket(key));
+        }
+        self.let_fin_in(key);
     }
 
     pub(super) fn can_send(&self, key: usize) -> bool {
         let socket = &self.sockets[key];
-        socket.end.is_some() || socket.is_reset || socket.queue.len() < self.window
+        socket.end.is_some() || socket.is_reset || socket.room(self.window) > 0
     }
 
     pub(super) fn finish_peer(&mut self, key: usize) {
@@ -297,9 +345,23 @@ impl State {
         if socket.end.is_some() || socket.fin || socket.is_reset {
             return;
         }
-        socket.fin = true;
-        self.say(|| format!("peer {key} sends FIN"));
-        self.edge(Source::Socket(key));
+        socket.held_fin = true;
+        self.say(|| format!("peer {key} finishes"));
+        self.let_fin_in(key);
+        if self.sockets[key].held_fin {
+            self.faults.note(Fault::FinHeld);
+        }
+    }
+
+    /// A FIN comes behind all bytes, and what probes a window that is shut carries none.
+    fn let_fin_in(&mut self, key: usize) {
+        let socket = &mut self.sockets[key];
+        if socket.held_fin && socket.outgoing.is_empty() && socket.shut.is_none() {
+            socket.held_fin = false;
+            socket.fin = true;
+            self.say(|| format!("the FIN of peer {key} comes"));
+            self.edge(Source::Socket(key));
+        }
     }
 
     pub(super) fn reset_peer(&mut self, key: usize) {
@@ -309,6 +371,8 @@ impl State {
         }
         socket.is_reset = true;
         socket.reset = Some(ECONNRESET);
+        socket.outgoing.clear();
+        socket.held_fin = false;
         self.say(|| format!("peer {key} sends RST"));
         self.edge(Source::Socket(key));
     }
@@ -431,6 +495,7 @@ impl State {
         }
         let so_far = read_so_far + n as u64;
         socket.reads.push((so_far, self.now));
+        self.flow(key);
         Ok(n)
     }
 
