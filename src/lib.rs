@@ -118,6 +118,8 @@ mod peer;
 mod policy;
 mod reactor;
 mod ring;
+#[cfg(all(test, feature = "sim"))]
+mod scenes;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod status;

@@ -50,6 +50,21 @@ pub struct MioListener {
 #[derive(Debug)]
 pub struct MioStream(OwnedFd);
 
+// What a test asks of a descriptor that the reactor never does.
+#[cfg(test)]
+impl AsFd for MioListener {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+impl AsFd for MioStream {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 #[derive(Debug)]
 struct MioWaker(mio::Waker);
 

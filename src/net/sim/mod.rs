@@ -243,6 +243,12 @@ impl SimPeer {
         self.state.borrow_mut().send(self.key, bytes)
     }
 
+    /// Sends, and the last byte is urgent.
+    #[cfg(test)]
+    pub(crate) fn send_urgent(&self, bytes: &[u8]) -> Sent {
+        self.state.borrow_mut().send_urgent(self.key, bytes)
+    }
+
     /// Would a write take anything, or fail? Until then a peer is held.
     pub(crate) fn can_send(&self) -> bool {
         self.state.borrow().can_send(self.key)
@@ -261,6 +267,14 @@ impl SimPeer {
         let state = self.state.borrow();
         let socket = &state.sockets[self.key];
         socket.finished || socket.end.is_some()
+    }
+
+    /// Does a read of it fail with `ECONNRESET`? A FIN that came before would be told first.
+    #[cfg(test)]
+    pub(crate) fn sees_reset(&self) -> bool {
+        let state = self.state.borrow();
+        let socket = &state.sockets[self.key];
+        !socket.finished && socket.end.is_some_and(|end| end.left > 0)
     }
 
     /// What became of it.

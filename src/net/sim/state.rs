@@ -335,6 +335,14 @@ impl State {
         self.let_fin_in(key);
     }
 
+    #[cfg(test)]
+    pub(super) fn send_urgent(&mut self, key: usize, bytes: &[u8]) -> Sent {
+        let sent = self.send(key, bytes);
+        let socket = &mut self.sockets[key];
+        socket.urgent = Some(socket.arrived - 1);
+        sent
+    }
+
     pub(super) fn can_send(&self, key: usize) -> bool {
         let socket = &self.sockets[key];
         socket.end.is_some() || socket.is_reset || socket.room(self.window) > 0
