@@ -57,6 +57,9 @@ faults! {
     Fin,
     /// A peer resets its connection.
     Reset,
+    /// A connection is found to be dead by another way than an RST: unanswered probes, no route, or somebody
+    /// who killed it (ETIMEDOUT, EHOSTUNREACH, ECONNABORTED).
+    FoundDead,
     /// A peer finishes in the middle of a message.
     FinInMessage,
     /// A peer sends what follows no framing.

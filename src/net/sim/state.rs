@@ -23,6 +23,8 @@ const ENOSPC: i32 = 28;
 const ECONNABORTED: i32 = 103;
 const ECONNRESET: i32 = 104;
 const ENOBUFS: i32 = 105;
+const ETIMEDOUT: i32 = 110;
+const EHOSTUNREACH: i32 = 113;
 
 fn errno<T>(errno: i32) -> io::Result<T> {
     Err(io::Error::from_raw_os_error(errno))
@@ -378,10 +380,14 @@ impl State {
             return;
         }
         socket.is_reset = true;
-        socket.reset = Some(ECONNRESET);
         socket.outgoing.clear();
         socket.held_fin = false;
-        self.say(|| format!("peer {key} sends RST"));
+        let mut error = ECONNRESET;
+        if self.strikes(Fault::FoundDead) {
+            error = self.random.one_of(&[ETIMEDOUT, EHOSTUNREACH, ECONNABORTED]);
+        }
+        self.sockets[key].reset = Some(error);
+        self.say(|| format!("peer {key} is gone: errno {error}"));
         self.edge(Source::Socket(key));
     }
 
