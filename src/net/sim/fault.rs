@@ -37,8 +37,10 @@ faults! {
     SpuriousEvent,
     /// An event names a connection that is gone.
     StaleEvent,
-    /// A connection is gone before it is accepted (ECONNABORTED).
+    /// A connection is gone before it is accepted (ECONNABORTED, or what the network said of it).
     AcceptAborted,
+    /// accept is forbidden, by a security module for example (EPERM); who waits goes on waiting.
+    AcceptForbidden,
     /// accept is interrupted by a signal.
     AcceptInterrupted,
     /// The system has no file, buffer or memory left (ENFILE, ENOBUFS, ENOMEM).

@@ -14,12 +14,16 @@ use super::random::Random;
 use crate::net::{Refusal, Token, Watch};
 use crate::peer::Peer;
 
+const EPERM: i32 = 1;
 pub(super) const EINTR: i32 = 4;
 pub(super) const EAGAIN: i32 = 11;
 const ENOMEM: i32 = 12;
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
+const EPROTO: i32 = 71;
+const ENETDOWN: i32 = 100;
+const ENETUNREACH: i32 = 101;
 const ECONNABORTED: i32 = 103;
 const ECONNRESET: i32 = 104;
 const ENOBUFS: i32 = 105;
@@ -401,6 +405,9 @@ impl State {
             let which = self.random.one_of(&[ENFILE, ENOBUFS, ENOMEM]);
             return errno(which);
         }
+        if self.strikes(Fault::AcceptForbidden) {
+            return errno(EPERM);
+        }
         if self.listeners[listener].backlog.is_empty() {
             return errno(EAGAIN);
         }
@@ -408,7 +415,15 @@ impl State {
             let key = self.listeners[listener].backlog.pop_front();
             let key = key.expect("somebody waits");
             self.sockets[key].end = Some(Closed { left: 1 });
-            return errno(ECONNABORTED);
+            let which = [
+                ECONNABORTED,
+                EPROTO,
+                ENETDOWN,
+                ENETUNREACH,
+                ETIMEDOUT,
+                EHOSTUNREACH,
+            ];
+            return errno(self.random.one_of(&which));
         }
         let Some(fd) = self.take_descriptor() else {
             self.faults.note(Fault::NoDescriptor);
