@@ -47,6 +47,8 @@ faults! {
     AcceptExhausted,
     /// The process has no descriptor left (EMFILE).
     NoDescriptor,
+    /// The reserve descriptor is gone to somebody else, or is not enough.
+    RefuseFails,
     /// A connection cannot be watched (ENOMEM, ENOSPC).
     WatchFails,
     /// A peer's bytes find no room in the window.

@@ -438,6 +438,9 @@ impl State {
 
     /// With the reserve descriptor, which the limit does not count.
     pub(super) fn refuse(&mut self, listener: usize) -> Refusal {
+        if self.strikes(Fault::RefuseFails) {
+            return Refusal::Failed;
+        }
         let Some(key) = self.listeners[listener].backlog.pop_front() else {
             return Refusal::Nobody;
         };
