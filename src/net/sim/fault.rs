@@ -33,7 +33,7 @@ faults! {
     PollInPart,
     /// Events come in another order than they happened.
     EventsShuffled,
-    /// An event says readable, and nothing is there.
+    /// An event says readable, and nothing is there: no byte, or nobody to accept.
     SpuriousEvent,
     /// An event names a connection that is gone.
     StaleEvent,

@@ -94,9 +94,11 @@ impl State {
                 Some((r, token, Watch::Read)) if r == reactor => Some(token),
                 _ => None,
             };
-            let tokens: Vec<Token> = self.sockets.iter().filter_map(mine).collect();
+            let listeners = self.listeners.iter().filter(|l| l.reactor == reactor);
+            let tokens = self.sockets.iter().filter_map(mine);
+            let tokens = tokens.chain(listeners.filter_map(|l| l.token));
             let told = |token: Token| events.iter().any(|event| event.token == token);
-            let free: Vec<Token> = tokens.into_iter().filter(|token| !told(*token)).collect();
+            let free: Vec<Token> = tokens.filter(|token| !told(*token)).collect();
             if !free.is_empty() {
                 let token = self.random.one_of(&free);
                 events.push(readable(token));
