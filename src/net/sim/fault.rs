@@ -29,6 +29,9 @@ faults! {
     EarlyEdge,
     /// A poll is interrupted, and tells nothing.
     PollInterrupted,
+    /// A poll returns before its time, by a signal or because somebody else turns the reactor, and has
+    /// nothing to tell.
+    WakeForNothing,
     /// A poll tells some of what is ready; the rest stays ready.
     PollInPart,
     /// Events come in another order than they happened.

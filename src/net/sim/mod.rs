@@ -143,7 +143,7 @@ impl SimNetwork {
     }
 
     pub(crate) fn is_ready(&self, reactor: usize) -> bool {
-        self.0.borrow().is_ready(reactor)
+        self.0.borrow_mut().is_ready(reactor)
     }
 
     pub(crate) fn open_descriptors(&self) -> usize {

@@ -110,6 +110,8 @@ enum Source {
 #[derive(Debug, Default)]
 struct Epoll {
     ready: VecDeque<Source>,
+    /// The next poll returns, whether there is something or not.
+    is_roused: bool,
     /// Tokens of connections that were closed.
     dead: Vec<Token>,
 }

@@ -62,12 +62,17 @@ impl State {
     }
 
     /// Would a poll of this reactor return at once?
-    pub(in crate::net::sim) fn is_ready(&self, reactor: usize) -> bool {
-        let mut ready = self.epolls[reactor].ready.iter();
-        ready.any(|source| self.look(*source).is_some())
+    pub(in crate::net::sim) fn is_ready(&mut self, reactor: usize) -> bool {
+        if self.strikes(Fault::WakeForNothing) {
+            self.epolls[reactor].is_roused = true;
+        }
+        let epoll = &self.epolls[reactor];
+        let mut ready = epoll.ready.iter();
+        epoll.is_roused || ready.any(|source| self.look(*source).is_some())
     }
 
     pub(in crate::net::sim) fn poll(&mut self, reactor: usize, events: &mut Vec<Event>) {
+        self.epolls[reactor].is_roused = false;
         if self.strikes(Fault::PollInterrupted) {
             return;
         }
