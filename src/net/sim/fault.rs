@@ -83,6 +83,8 @@ faults! {
     BatchInPart,
     /// A wake takes a while to arrive.
     WakeDelayed,
+    /// A call takes its time, in the middle of a turn.
+    SlowCall,
     /// A timer fires late.
     TimerLate,
     /// An operator closes a connection.

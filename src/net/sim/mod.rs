@@ -6,7 +6,7 @@
 //!
 //! How it could lie, and does not: edges, not levels; a closed window holds its peer; closing with unread
 //! bytes is an RST; after an RST what was queued stays readable; descriptors are used again at once; an
-//! edge is looked at again before it is told; time moves in poll alone.
+//! edge is looked at again before it is told.
 
 mod fault;
 mod random;
@@ -313,6 +313,18 @@ impl SimNet {
     pub(crate) fn sim_waker(&self) -> Arc<SimWaker> {
         self.waker.clone()
     }
+
+    /// Inside a call: time passes, others act.
+    fn step(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.strikes(Fault::SlowCall) {
+            let time = Duration::from_millis(state.random.within(1..=20) as u64);
+            state.now += time;
+            state.say(|| format!("  it takes {time:?}"));
+        }
+        drop(state);
+        (self.others)();
+    }
 }
 
 impl Net for SimNet {
@@ -320,7 +332,7 @@ impl Net for SimNet {
     type Stream = SimStream;
 
     fn poll(&mut self, events: &mut Vec<Event>, _timeout: Option<Duration>) -> io::Result<()> {
-        (self.others)();
+        self.step();
         // Whoever runs the reactor let the time pass before: this poll has something, or its time is up.
         self.waker.0.store(false, Ordering::Relaxed);
         self.state.borrow_mut().poll(self.reactor, events);
@@ -345,7 +357,7 @@ impl Net for SimNet {
     }
 
     fn accept(&mut self, listener: &SimListener) -> io::Result<(SimStream, Peer)> {
-        (self.others)();
+        self.step();
         let (key, fd, peer) = self.state.borrow_mut().accept(listener.key)?;
         let stream = SimStream {
             state: self.state.clone(),
@@ -356,7 +368,7 @@ impl Net for SimNet {
     }
 
     fn refuse(&mut self, listener: &SimListener) -> Refusal {
-        (self.others)();
+        self.step();
         self.state.borrow_mut().refuse(listener.key)
     }
 
@@ -365,24 +377,29 @@ impl Net for SimNet {
     }
 
     fn watch(&mut self, stream: &SimStream, token: Token, watch: Watch) -> io::Result<()> {
-        (self.others)();
+        self.step();
         let mut state = self.state.borrow_mut();
         state.watch(stream.key, self.reactor, token, watch)
     }
 
     fn read(&mut self, stream: &SimStream, into: &mut [u8]) -> io::Result<usize> {
-        (self.others)();
+        self.step();
         self.state.borrow_mut().read(stream.key, into)
     }
 
     fn unread(&self, stream: &SimStream) -> Option<u64> {
-        (self.others)();
+        self.step();
         Some(self.state.borrow().unread(stream.key))
     }
 
     fn finish(&mut self, stream: &SimStream) {
-        (self.others)();
+        self.step();
         self.state.borrow_mut().finish(stream.key);
+    }
+
+    fn close(&mut self, stream: SimStream) {
+        self.step();
+        drop(stream);
     }
 }
 

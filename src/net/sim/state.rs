@@ -185,7 +185,7 @@ impl State {
         }
     }
 
-    fn strikes(&mut self, fault: Fault) -> bool {
+    pub(super) fn strikes(&mut self, fault: Fault) -> bool {
         let strikes = self.faults.strikes(fault, &mut self.random);
         if strikes {
             self.say(|| format!("  fault: {fault:?}"));
