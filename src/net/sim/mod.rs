@@ -198,7 +198,12 @@ impl SimNetwork {
     }
 
     pub(crate) fn pass(&self, time: Duration) {
-        self.0.borrow_mut().now += time;
+        let mut state = self.0.borrow_mut();
+        state.now += time;
+        if state.strikes(Fault::TimeJumps) {
+            let seconds = state.random.one_of(&[60, 3600, 86_400]);
+            state.now += Duration::from_secs(seconds);
+        }
     }
 
     /// Does the fault happen now?
