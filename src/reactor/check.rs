@@ -8,7 +8,7 @@ use super::drain::Phase;
 use super::lane::Flow;
 use super::slots::Place;
 use super::wheel::NONE;
-use super::{MARKS, REMEMBERED, Reactor, TICK, tick_time};
+use super::{MARKS, REMEMBERED, Reactor, TICK, tick_of, tick_time};
 use crate::close::{CloseReason, PauseCause, Reason};
 use crate::conn::{PeerEnd, has_come};
 use crate::net::sim::SimNet;
@@ -233,10 +233,12 @@ impl Reactor<SimNet> {
     fn check_patience(&self) {
         let sleeps = self.patience(None);
         let now = self.now.since_start;
+        // Later than what it went by, if a call took its time.
+        let asked = self.net.now().since_start;
         let until = |at: Duration, what: &str| {
-            let wakes = sleeps.map(|time| self.net.now().since_start + time);
+            let wakes = sleeps.map(|time| asked + time);
             assert!(
-                wakes.is_some_and(|wakes| wakes <= at.max(now)),
+                wakes.is_some_and(|wakes| wakes <= at.max(asked)),
                 "sleeps until {wakes:?}, past {at:?}: {what}"
             );
         };
@@ -256,9 +258,9 @@ impl Reactor<SimNet> {
                 _ => {}
             }
             if let Some(due) = slot.wheel_tick() {
-                let ahead = due.wrapping_sub(self.tick);
+                let ahead = due.wrapping_sub(tick_of(asked));
                 if ahead < 1 << 31 {
-                    until(now + tick_time(ahead), "a deadline");
+                    until(asked + tick_time(ahead), "a deadline");
                 }
             }
         }

@@ -297,10 +297,11 @@ impl Account {
         let last = match form {
             Form::Whole => first,
             Form::Truncated => read(end + 1).unwrap_or(first),
-            Form::Unterminated => network.wall(),
+            Form::Unterminated => network.now(),
         };
+        let earliest = first.saturating_sub(TIME_EVERY - Duration::from_nanos(1));
         assert!(
-            told + TIME_EVERY > first && told <= last,
+            network.said(told, earliest, last),
             "{who}: read from {first:?} to {last:?}, told as {told:?}"
         );
     }

@@ -315,6 +315,10 @@ impl World {
             wait += Duration::from_millis(late as u64);
         }
         self.network.pass(wait.max(Duration::from_micros(1)));
+        if self.draining.get() && self.network.now() > self.drained_at.get() + DRAIN {
+            // Whoever was to have time has slept through it.
+            self.early.set(self.early.get() || !self.network.lateness().stood.is_zero());
+        }
     }
 
     fn act(&self, actor: Actor) {
@@ -357,7 +361,7 @@ impl World {
                 reactor.check();
                 let mut clocks = self.clocks.borrow_mut();
                 clocks.draining |= self.draining.get();
-                clocks.look(&reactor.sight(), &self.network.faults());
+                clocks.look(&reactor.sight(), &self.network);
                 drop(clocks);
                 let patience = reactor.patience(None);
                 let until = patience.map(|time| self.network.now() + time);

@@ -87,6 +87,8 @@ faults! {
     SlowCall,
     /// A timer fires late.
     TimerLate,
+    /// The wall clock is set, forwards or backwards.
+    WallClockSet,
     /// Nobody ran for a minute, an hour or a day: the whole machine stood still.
     TimeJumps,
     /// An operator closes a connection.

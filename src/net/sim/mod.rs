@@ -66,6 +66,15 @@ pub(crate) struct SimPeer {
     pub(crate) key: usize,
 }
 
+/// Time that passed without anybody having asked for it, in all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lateness {
+    /// While the whole machine stood still.
+    pub(crate) stood: Duration,
+    /// Inside of calls.
+    pub(crate) slow: Duration,
+}
+
 /// What became of a peer's connection, as the network has it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fate {
@@ -74,6 +83,8 @@ pub(crate) struct Fate {
     pub(crate) arrived: u64,
     /// Of these, those that nobody had read when the descriptor was closed.
     pub(crate) left: u64,
+    /// And of these, those that came after our side was told what is left.
+    pub(crate) late: u64,
     pub(crate) finished: bool,
     pub(crate) reset: bool,
 }
@@ -154,15 +165,14 @@ impl SimNetwork {
         self.0.borrow().now
     }
 
-    /// What a reactor's wall clock says now.
-    pub(crate) fn wall(&self) -> SystemTime {
-        self.0.borrow().wall(self.now())
+    /// When the reactor asked for the time before it read the byte before this one of a peer's stream.
+    pub(crate) fn read_at(&self, peer: Peer, offset: u64) -> Option<Duration> {
+        self.0.borrow().read_at(peer, offset)
     }
 
-    /// What it said when the byte before this one of a peer's stream was read.
-    pub(crate) fn read_at(&self, peer: Peer, offset: u64) -> Option<SystemTime> {
-        let state = self.0.borrow();
-        state.read_at(peer, offset).map(|at| state.wall(at))
+    /// Did the wall clock say this between these moments, both included?
+    pub(crate) fn said(&self, wall: SystemTime, from: Duration, to: Duration) -> bool {
+        self.0.borrow().said(wall, from, to)
     }
 
     /// Nothing but a drain's own time keeps a peer that had connected from being accepted or turned away.
@@ -203,7 +213,13 @@ impl SimNetwork {
         if state.strikes(Fault::TimeJumps) {
             let seconds = state.random.one_of(&[60, 3600, 86_400]);
             state.now += Duration::from_secs(seconds);
+            state.late.stood += Duration::from_secs(seconds);
         }
+    }
+
+    /// The time that passed unasked.
+    pub(crate) fn lateness(&self) -> Lateness {
+        self.0.borrow().late
     }
 
     /// Does the fault happen now?
@@ -287,10 +303,13 @@ impl SimPeer {
         let state = self.state.borrow();
         let truth = state.truth(self.key);
         let socket = &state.sockets[self.key];
+        let left = socket.end.map_or(0, |end| end.left);
+        let late = socket.told.map_or(0, |told| socket.arrived - told);
         Fate {
             accepted: socket.accepted,
             arrived: socket.arrived,
-            left: socket.end.map_or(0, |end| end.left),
+            left,
+            late: late.min(left),
             finished: truth.finished,
             reset: truth.reset,
         }
@@ -325,6 +344,7 @@ impl SimNet {
         if state.strikes(Fault::SlowCall) {
             let time = Duration::from_millis(state.random.within(1..=20) as u64);
             state.now += time;
+            state.late.slow += time;
             state.say(|| format!("  it takes {time:?}"));
         }
         drop(state);
@@ -345,10 +365,11 @@ impl Net for SimNet {
     }
 
     fn now(&self) -> Now {
-        let state = self.state.borrow();
+        let mut state = self.state.borrow_mut();
+        state.ask(self.reactor);
         Now {
             since_start: state.start + state.now,
-            wall: state.wall(state.now),
+            wall: state.wall(),
         }
     }
 
@@ -394,7 +415,7 @@ impl Net for SimNet {
 
     fn unread(&self, stream: &SimStream) -> Option<u64> {
         self.step();
-        Some(self.state.borrow().unread(stream.key))
+        Some(self.state.borrow_mut().unread(stream.key))
     }
 
     fn finish(&mut self, stream: &SimStream) {

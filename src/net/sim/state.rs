@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
+use super::Lateness;
 use super::fault::{Fault, Faults};
 use super::random::Random;
 use crate::net::{Refusal, Token, Watch};
@@ -46,7 +47,9 @@ pub(super) struct Socket {
     /// So many when its reactor last polled; and of these, how many had not been read when we finished.
     polled: u64,
     pub(super) overlooked: u64,
-    /// After how many bytes each read ended, and when.
+    /// So many had arrived when our side was last told how many of them it had not read.
+    pub(super) told: Option<u64>,
+    /// After how many bytes each read ended, and when its reactor had asked for the time.
     pub(super) reads: Vec<(u64, Duration)>,
     /// Reads stop once before the byte with this number.
     urgent: Option<u64>,
@@ -130,6 +133,11 @@ pub(super) struct State {
     pub(super) now: Duration,
     /// How old the reactors were at the beginning.
     pub(super) start: Duration,
+    pub(super) late: Lateness,
+    /// When each reactor last asked for the time.
+    asked: Vec<Duration>,
+    /// When the wall clock was set, and by how much in all.
+    pub(super) settings: Vec<(Duration, Duration)>,
     pub(super) random: Random,
     pub(super) faults: Faults,
     pub(super) sockets: Vec<Socket>,
@@ -155,6 +163,9 @@ impl State {
         Self {
             now: Duration::ZERO,
             start: Duration::ZERO,
+            late: Lateness::default(),
+            asked: vec![Duration::ZERO; reactors],
+            settings: vec![(Duration::ZERO, Duration::ZERO)],
             random,
             faults,
             sockets: Vec::new(),
@@ -270,6 +281,7 @@ impl State {
             accepted: false,
             polled: 0,
             overlooked: 0,
+            told: None,
             reads: Vec::new(),
             urgent: None,
             stopped_at: None,
@@ -398,6 +410,16 @@ impl State {
     }
 
     // What a reactor calls.
+
+    /// The time, from which on the wall clock may be another one.
+    pub(super) fn ask(&mut self, reactor: usize) {
+        self.asked[reactor] = self.now;
+        if self.strikes(Fault::WallClockSet) {
+            // Behind what it was, as often as not.
+            let by = Duration::from_secs(self.random.below(86_400) as u64);
+            self.settings.push((self.now, by));
+        }
+    }
 
     pub(super) fn accept(&mut self, listener: usize) -> io::Result<(usize, usize, Peer)> {
         if self.strikes(Fault::AcceptInterrupted) {
@@ -528,13 +550,17 @@ impl State {
             *place = byte;
         }
         let so_far = read_so_far + n as u64;
-        socket.reads.push((so_far, self.now));
+        let reactor = socket.watched.map(|(reactor, ..)| reactor);
+        let asked = reactor.map_or(self.now, |reactor| self.asked[reactor]);
+        socket.reads.push((so_far, asked));
         self.flow(key);
         Ok(n)
     }
 
-    pub(super) fn unread(&self, key: usize) -> u64 {
-        self.sockets[key].queue.len() as u64
+    pub(super) fn unread(&mut self, key: usize) -> u64 {
+        let socket = &mut self.sockets[key];
+        socket.told = Some(socket.arrived);
+        socket.queue.len() as u64
     }
 
     pub(super) fn finish(&mut self, key: usize) {

@@ -25,11 +25,24 @@ pub(crate) struct Truth {
 }
 
 impl State {
-    pub(super) fn wall(&self, at: Duration) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + self.start + at
+    /// What the wall clock says.
+    pub(super) fn wall(&self) -> SystemTime {
+        let (_, by) = self.settings[self.settings.len() - 1];
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + by + self.now
     }
 
-    /// When the byte before this one of a connection's stream was read.
+    /// Did the wall clock say this between these moments?
+    pub(super) fn said(&self, wall: SystemTime, from: Duration, to: Duration) -> bool {
+        let ends = self.settings.iter().skip(1).map(|(at, _)| *at);
+        let ends = ends.chain([Duration::MAX]);
+        self.settings.iter().zip(ends).any(|((begin, by), end)| {
+            let zero = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + *by;
+            wall.duration_since(zero)
+                .is_ok_and(|at| at >= from.max(*begin) && at <= to.min(end))
+        })
+    }
+
+    /// When its reactor last asked for the time before the byte before this one of a stream was read.
     pub(super) fn read_at(&self, peer: Peer, offset: u64) -> Option<Duration> {
         let socket = self.sockets.iter().find(|socket| socket.peer == peer)?;
         let at = socket.reads.partition_point(|(end, _)| *end < offset);
