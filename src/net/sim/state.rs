@@ -206,19 +206,16 @@ impl State {
 
     // Descriptors.
 
-    fn take_descriptor(&mut self) -> Option<usize> {
-        let used = self.open_descriptors();
-        if used >= self.descriptor_limit {
-            return None;
-        }
+    /// The lowest free one.
+    fn take_descriptor(&mut self) -> usize {
         let free = self.descriptors.iter().position(|used| !used);
         let fd = free.unwrap_or(self.descriptors.len());
         if free.is_none() {
             self.descriptors.push(false);
         }
         self.descriptors[fd] = true;
-        self.most_descriptors = self.most_descriptors.max(used + 1);
-        Some(fd)
+        self.most_descriptors = self.most_descriptors.max(self.open_descriptors());
+        fd
     }
 
     pub(super) fn open_descriptors(&self) -> usize {
@@ -432,6 +429,10 @@ impl State {
         if self.strikes(Fault::AcceptForbidden) {
             return errno(EPERM);
         }
+        if self.open_descriptors() >= self.descriptor_limit {
+            self.faults.note(Fault::NoDescriptor);
+            return errno(EMFILE);
+        }
         if self.listeners[listener].backlog.is_empty() {
             return errno(EAGAIN);
         }
@@ -449,10 +450,7 @@ impl State {
             ];
             return errno(self.random.one_of(&which));
         }
-        let Some(fd) = self.take_descriptor() else {
-            self.faults.note(Fault::NoDescriptor);
-            return errno(EMFILE);
-        };
+        let fd = self.take_descriptor();
         let key = self.listeners[listener].backlog.pop_front();
         let key = key.expect("somebody waits");
         self.sockets[key].accepted = true;
