@@ -4,9 +4,10 @@
 //! politely than a kernel. Never here: a reactor or a consumer; whoever runs them hands in a step that is
 //! taken inside each call, so that the others move between any two calls of a reactor.
 //!
-//! How it could lie, and does not: edges, not levels; a closed window holds its peer; closing with unread
-//! bytes is an RST; after an RST what was queued stays readable; descriptors are used again at once; an
-//! edge is looked at again before it is told.
+//! How it could lie, and does not: edges, not levels; a closed window holds its peer, and the FIN behind
+//! its bytes; closing with unread bytes is an RST; after an RST what was queued stays readable; descriptors
+//! are used again at once; an edge is looked at again before it is told. Without faults it shows what Linux
+//! shows, step by step: `src/scenes/net.txt`. With faults it is worse: see [`Fault`].
 
 mod fault;
 mod random;
