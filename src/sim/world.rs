@@ -317,7 +317,8 @@ impl World {
         self.network.pass(wait.max(Duration::from_micros(1)));
         if self.draining.get() && self.network.now() > self.drained_at.get() + DRAIN {
             // Whoever was to have time has slept through it.
-            self.early.set(self.early.get() || !self.network.lateness().stood.is_zero());
+            self.early
+                .set(self.early.get() || !self.network.lateness().stood.is_zero());
         }
     }
 

@@ -27,6 +27,8 @@ faults! {
     ReadInterrupted,
     /// An edge came before its bytes did: the read would block, and another edge follows.
     EarlyEdge,
+    /// The system does not say what is unread.
+    UnreadUnknown,
     /// A poll is interrupted, and tells nothing.
     PollInterrupted,
     /// A poll returns before its time, by a signal or because somebody else turns the reactor, and has

@@ -84,7 +84,7 @@ pub(crate) struct Fate {
     pub(crate) arrived: u64,
     /// Of these, those that nobody had read when the descriptor was closed.
     pub(crate) left: u64,
-    /// And of these, those that came after our side was told what is left.
+    /// And of these, those that our side was not told of: they came after, or nobody knew.
     pub(crate) late: u64,
     pub(crate) finished: bool,
     pub(crate) reset: bool,
@@ -416,7 +416,7 @@ impl Net for SimNet {
 
     fn unread(&self, stream: &SimStream) -> Option<u64> {
         self.step();
-        Some(self.state.borrow_mut().unread(stream.key))
+        self.state.borrow_mut().unread(stream.key)
     }
 
     fn finish(&mut self, stream: &SimStream) {

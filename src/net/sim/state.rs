@@ -47,8 +47,10 @@ pub(super) struct Socket {
     /// So many when its reactor last polled; and of these, how many had not been read when we finished.
     polled: u64,
     pub(super) overlooked: u64,
-    /// So many had arrived when our side was last told how many of them it had not read.
+    /// Our side was told of so many, when it last asked what is unread.
     pub(super) told: Option<u64>,
+    /// It asked, and was not told, once at least.
+    pub(super) is_unknown: bool,
     /// After how many bytes each read ended, and when its reactor had asked for the time.
     pub(super) reads: Vec<(u64, Duration)>,
     /// Reads stop once before the byte with this number.
@@ -279,6 +281,7 @@ impl State {
             polled: 0,
             overlooked: 0,
             told: None,
+            is_unknown: false,
             reads: Vec::new(),
             urgent: None,
             stopped_at: None,
@@ -555,10 +558,16 @@ impl State {
         Ok(n)
     }
 
-    pub(super) fn unread(&mut self, key: usize) -> u64 {
+    pub(super) fn unread(&mut self, key: usize) -> Option<u64> {
+        let is_known = !self.strikes(Fault::UnreadUnknown);
         let socket = &mut self.sockets[key];
-        socket.told = Some(socket.arrived);
-        socket.queue.len() as u64
+        let unread = socket.queue.len() as u64;
+        socket.is_unknown |= !is_known;
+        socket.told = Some(match is_known {
+            true => socket.arrived,
+            false => socket.arrived - unread,
+        });
+        is_known.then_some(unread)
     }
 
     pub(super) fn finish(&mut self, key: usize) {

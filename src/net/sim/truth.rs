@@ -16,6 +16,8 @@ pub(crate) struct Truth {
     /// An event is on its way.
     pub(crate) edge: bool,
     pub(crate) unread: u64,
+    /// Our side asked, and was not told, once at least.
+    pub(crate) is_unknown: bool,
     /// The last read stopped at an urgent mark: nothing tells of what is behind it.
     pub(crate) at_mark: bool,
     /// Bytes that had come before the turn in which we finished, and had not been read.
@@ -57,6 +59,7 @@ impl State {
             watch: socket.watched.map(|(_, _, watch)| watch),
             edge: socket.is_ready,
             unread: socket.queue.len() as u64,
+            is_unknown: socket.is_unknown,
             at_mark: socket.stopped_at == Some(read),
             overlooked: socket.overlooked,
             finished: socket.fin,
