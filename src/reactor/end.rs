@@ -157,16 +157,20 @@ impl<N: Net> Reactor<N> {
             return;
         };
         let unread = match reason {
-            CloseReason::Eof => 0,
-            _ => self.net.unread(&stream).unwrap_or(0),
+            CloseReason::Eof => Some(0),
+            _ => self.net.unread(&stream),
         };
         self.net.close(stream);
         self.book_pauses(key);
         let slot = &mut self.slots[key];
         slot.conn.handle_end(reason);
-        if unread > 0 {
-            slot.more().unread = unread;
-            self.counters.unread.add(unread);
+        match unread {
+            Some(0) => {}
+            Some(unread) => {
+                slot.more().unread = unread;
+                self.counters.unread.add(unread);
+            }
+            None => slot.more().is_unread_unknown = true,
         }
         if let Some(reason) = slot.conn.reason() {
             self.counters.closed.add(reason, 1);
@@ -213,8 +217,8 @@ impl<N: Net> Reactor<N> {
         let cut = match frame::at_end(framing, slot.conn.partial(), staged) {
             // Only its peer can say that a message without its delimiter is whole, and only of what was
             // read to its end. One that was still sending when its time was up, or whose rest the kernel
-            // held, is cut, and half a message looks like a whole one.
-            AtEnd::Deliver if !slot.conn.has_finished() || slot.unread() > 0 => {
+            // may have held, is cut, and half a message looks like a whole one.
+            AtEnd::Deliver if !slot.conn.has_finished() || !slot.was_drained() => {
                 AtEnd::Discard(DiscardReason::CutAtEnd)
             }
             AtEnd::Deliver if reason.farewell() != Farewell::Deliver => {

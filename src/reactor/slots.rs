@@ -73,6 +73,8 @@ pub(crate) struct More {
     pub(crate) gap: Option<(DiscardReason, u64, u64)>,
     /// Bytes that the kernel held when it was closed.
     pub(crate) unread: u64,
+    /// The system did not say how many.
+    pub(crate) is_unread_unknown: bool,
 }
 
 const _: () = assert!(PauseCause::ALL.len() == 3);
@@ -119,6 +121,13 @@ impl<S> Slot<S> {
     /// Bytes that the kernel held when it was closed.
     pub(crate) fn unread(&self) -> u64 {
         self.more.as_ref().map_or(0, |more| more.unread)
+    }
+
+    /// Did the kernel certainly hold nothing when it was closed?
+    pub(crate) fn was_drained(&self) -> bool {
+        self.more
+            .as_ref()
+            .is_none_or(|more| more.unread == 0 && !more.is_unread_unknown)
     }
 
     pub(crate) fn wheel_tick(&self) -> Option<Tick> {

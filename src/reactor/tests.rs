@@ -1,249 +1,13 @@
 //! A reactor over a network that does what it is told: what no real one can be made to do at will.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+mod stage;
+
 use std::sync::mpsc::{TryRecvError, channel};
-use std::time::SystemTime;
 
+use self::stage::{CLOCKS, EAGAIN, ECONNRESET, ETIMEDOUT, Stage};
 use super::*;
-use crate::close::DiscardReason;
-use crate::frame::OversizePolicy;
-use crate::net::Refusal;
-use crate::peer::Peer;
+use crate::close::{DiscardReason, PauseCause};
 use crate::ring::record::{Closed, Gap, Kind};
-use crate::ring::{Parked, RingConsumer, Wake, ring};
-
-/// What the network does, and what it was asked.
-#[derive(Default)]
-struct Script {
-    events: RefCell<Vec<Event>>,
-    time: Cell<Duration>,
-    timeouts: RefCell<Vec<Option<Duration>>>,
-    /// So many streams wait to be accepted; then there is this error.
-    accepts: Cell<usize>,
-    accept_error: Cell<i32>,
-    /// For each stream, the bytes that the kernel holds.
-    bytes: RefCell<Vec<Vec<u8>>>,
-    /// It does not say how many those are.
-    is_mute: Cell<bool>,
-    /// What a read says when there is none.
-    read_error: Cell<i32>,
-    /// How long a read takes.
-    read_takes: Cell<Duration>,
-    /// The next read fails with it, and what the kernel held is lost.
-    breaks: Cell<Option<i32>>,
-}
-
-struct Scripted(Rc<Script>);
-
-struct Silent;
-
-impl Wake for Silent {
-    fn wake(&self) {}
-}
-
-impl Net for Scripted {
-    type Listener = ();
-    type Stream = usize;
-
-    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.timeouts.borrow_mut().push(timeout);
-        events.append(&mut self.0.events.borrow_mut());
-        Ok(())
-    }
-
-    fn now(&self) -> Now {
-        Now {
-            since_start: self.0.time.get(),
-            wall: SystemTime::UNIX_EPOCH,
-        }
-    }
-
-    fn waker(&self) -> Arc<dyn Wake> {
-        Arc::new(Silent)
-    }
-
-    fn listen(&mut self, _: &(), _: Token) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn accept(&mut self, _: &()) -> io::Result<(usize, Peer)> {
-        let left = self.0.accepts.get();
-        if left == 0 {
-            return Err(io::Error::from_raw_os_error(self.0.accept_error.get()));
-        }
-        self.0.accepts.set(left - 1);
-        let mut bytes = self.0.bytes.borrow_mut();
-        bytes.push(Vec::new());
-        Ok((bytes.len() - 1, Peer::Unix { pid: 1, uid: 1 }))
-    }
-
-    fn refuse(&mut self, _: &()) -> Refusal {
-        Refusal::Failed
-    }
-
-    fn open(&mut self, _: &usize, _: Token) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn watch(&mut self, _: &usize, _: Token, _: Watch) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn read(&mut self, stream: &usize, into: &mut [u8]) -> io::Result<usize> {
-        self.0.time.set(self.0.time.get() + self.0.read_takes.get());
-        let bytes = &mut self.0.bytes.borrow_mut()[*stream];
-        if let Some(errno) = self.0.breaks.take() {
-            bytes.clear();
-            return Err(io::Error::from_raw_os_error(errno));
-        }
-        if bytes.is_empty() {
-            return Err(io::Error::from_raw_os_error(self.0.read_error.get()));
-        }
-        let n = bytes.len().min(into.len());
-        into[..n].copy_from_slice(&bytes[..n]);
-        bytes.drain(..n);
-        Ok(n)
-    }
-
-    fn unread(&self, stream: &usize) -> Option<u64> {
-        let unread = self.0.bytes.borrow()[*stream].len() as u64;
-        (!self.0.is_mute.get()).then_some(unread)
-    }
-
-    fn finish(&mut self, _: &usize) {}
-}
-
-/// A reactor, its script, and the reading ends of its two rings.
-struct Stage {
-    script: Rc<Script>,
-    reactor: Reactor<Scripted>,
-    ends: Vec<RingConsumer>,
-}
-
-/// None, but for what a test sets.
-const CLOCKS: Clocks = Clocks {
-    idle: None,
-    message: None,
-    age: None,
-    linger: 250,
-};
-
-const EAGAIN: i32 = 11;
-const ECONNRESET: i32 = 104;
-const ETIMEDOUT: i32 = 110;
-
-impl Stage {
-    fn new(clocks: Clocks, staging_bytes: usize, accept_error: i32) -> Self {
-        let script = Rc::new(Script::default());
-        script.accept_error.set(accept_error);
-        script.read_error.set(EAGAIN);
-        let mut ends = Vec::new();
-        let mut lanes = Vec::new();
-        for _ in 0..2 {
-            let parked = Arc::new(Parked::new());
-            let (producer, end) = ring(64 << 10, Arc::new(Silent), parked.clone());
-            ends.push(end);
-            lanes.push(Lane::new(producer, parked, 32 << 10, 56 << 10));
-        }
-        let parts = Parts {
-            index: 0,
-            listeners: vec![((), Framing::Line)],
-            lanes,
-            max_message: 1024,
-            limits: vec![Limits {
-                max: 1024,
-                oversize: OversizePolicy::Truncate,
-            }],
-            octet_limits: Limits {
-                max: 1024,
-                oversize: OversizePolicy::Close,
-            },
-            clocks,
-            stall: None,
-            staging_bytes,
-            route: Route::LeastLoaded,
-            reroute: false,
-            drain_timeout: Duration::from_secs(1),
-            admission: Arc::new(Admission::new(2000)),
-        };
-        let reactor = Reactor::new(Scripted(script.clone()), parts).unwrap();
-        Self {
-            script,
-            reactor,
-            ends,
-        }
-    }
-
-    fn edge(&self, token: Token) {
-        self.script.events.borrow_mut().push(Event {
-            token,
-            readable: true,
-            read_closed: false,
-            error: false,
-        });
-    }
-
-    fn turn(&mut self) {
-        assert_eq!(self.reactor.turn(None).unwrap(), Turn::Running);
-    }
-
-    /// So many connect; they are bound to the rings in turns.
-    fn connect(&mut self, streams: usize) {
-        self.script.accepts.set(streams);
-        self.edge(Token(0));
-        while self.script.accepts.get() > 0 {
-            self.turn();
-        }
-        assert_eq!(self.reactor.slots.len(), streams);
-    }
-
-    /// More of a stream comes in. Its key is its number.
-    fn put(&self, stream: u32, bytes: &[u8]) {
-        self.script.bytes.borrow_mut()[stream as usize].extend_from_slice(bytes);
-        self.edge(token(self.reactor.slots[stream].generation, stream));
-    }
-
-    /// Its peer finishes.
-    fn fin(&self, stream: u32) {
-        self.script.events.borrow_mut().push(Event {
-            token: token(self.reactor.slots[stream].generation, stream),
-            readable: true,
-            read_closed: true,
-            error: false,
-        });
-    }
-
-    fn send(&mut self, stream: u32, bytes: &[u8]) {
-        self.put(stream, bytes);
-        self.turn();
-    }
-
-    fn at(&self, ticks: Tick) {
-        self.script.time.set(TICK * ticks);
-    }
-
-    /// A consumer takes all that is contiguous.
-    fn take(&mut self, ring: usize) {
-        let end = &mut self.ends[ring];
-        let all = end.readable().len() as u64;
-        end.release(end.released() + all, 0, 0);
-    }
-
-    /// Fills the first ring up to its high mark with what 0 sends at first and 2 in one full read, so that
-    /// 2 stands in line though the kernel has nothing of it.
-    fn fill(&mut self) {
-        let line = b"0123456789abcde\n";
-        self.send(0, &line.repeat(44 << 6));
-        self.turn();
-        assert!(!self.reactor.lanes[0].is_blocked());
-        self.send(2, &line.repeat(16 << 6));
-        self.turn();
-        assert!(self.reactor.lanes[0].is_blocked());
-        assert_eq!(self.reactor.slots[2].place, Place::Ring);
-        assert!(self.script.bytes.borrow()[2].is_empty());
-    }
-}
 
 #[test]
 fn a_list_a_drain_and_the_memory_of_the_ended_go_on_where_a_slice_ends() {
@@ -406,6 +170,24 @@ fn a_peer_that_left_loses_nothing_where_the_system_does_not_say_what_is_unread()
     stage.script.events.borrow_mut()[0].read_closed = true;
     stage.turn();
     assert_eq!(stage.reactor.counters.received.read(), 9);
+}
+
+/// Nor is it "nothing" when its time is up: what was read may be half of its last message.
+#[test]
+fn half_a_message_is_none_where_the_system_does_not_say_what_is_unread() {
+    for (is_mute, discarded) in [(true, 4), (false, 0)] {
+        let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
+        stage.connect(1);
+        stage.send(0, b"half");
+        stage.reactor.pause(0, PauseCause::Operator);
+        stage.script.is_mute.set(true);
+        stage.fin(0);
+        stage.turn();
+        stage.script.is_mute.set(is_mute);
+        stage.reactor.end(0, CloseReason::Age);
+        stage.turn();
+        assert_eq!(stage.reactor.closed[0].books.discarded, discarded);
+    }
 }
 
 /// Who had connected before the drain is taken, as soon as there is a descriptor for it.

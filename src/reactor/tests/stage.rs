@@ -1,0 +1,245 @@
+//! A reactor over a network that does what it is told, and how a test tells it.
+//!
+//! In: a script. Out: what the reactor made of it. Never here: a test.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use super::super::*;
+use crate::frame::OversizePolicy;
+use crate::net::Refusal;
+use crate::peer::Peer;
+use crate::ring::{Parked, RingConsumer, Wake, ring};
+
+/// What the network does, and what it was asked.
+#[derive(Default)]
+pub(super) struct Script {
+    pub(super) events: RefCell<Vec<Event>>,
+    pub(super) time: Cell<Duration>,
+    pub(super) timeouts: RefCell<Vec<Option<Duration>>>,
+    /// So many streams wait to be accepted; then there is this error.
+    pub(super) accepts: Cell<usize>,
+    pub(super) accept_error: Cell<i32>,
+    /// For each stream, the bytes that the kernel holds.
+    pub(super) bytes: RefCell<Vec<Vec<u8>>>,
+    /// It does not say how many those are.
+    pub(super) is_mute: Cell<bool>,
+    /// What a read says when there is none.
+    pub(super) read_error: Cell<i32>,
+    /// How long a read takes.
+    pub(super) read_takes: Cell<Duration>,
+    /// The next read fails with it, and what the kernel held is lost.
+    pub(super) breaks: Cell<Option<i32>>,
+}
+
+pub(super) struct Scripted(Rc<Script>);
+
+pub(super) struct Silent;
+
+impl Wake for Silent {
+    fn wake(&self) {}
+}
+
+impl Net for Scripted {
+    type Listener = ();
+    type Stream = usize;
+
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+        self.0.timeouts.borrow_mut().push(timeout);
+        events.append(&mut self.0.events.borrow_mut());
+        Ok(())
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            since_start: self.0.time.get(),
+            wall: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        Arc::new(Silent)
+    }
+
+    fn listen(&mut self, _: &(), _: Token) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn accept(&mut self, _: &()) -> io::Result<(usize, Peer)> {
+        let left = self.0.accepts.get();
+        if left == 0 {
+            return Err(io::Error::from_raw_os_error(self.0.accept_error.get()));
+        }
+        self.0.accepts.set(left - 1);
+        let mut bytes = self.0.bytes.borrow_mut();
+        bytes.push(Vec::new());
+        Ok((bytes.len() - 1, Peer::Unix { pid: 1, uid: 1 }))
+    }
+
+    fn refuse(&mut self, _: &()) -> Refusal {
+        Refusal::Failed
+    }
+
+    fn open(&mut self, _: &usize, _: Token) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn watch(&mut self, _: &usize, _: Token, _: Watch) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn read(&mut self, stream: &usize, into: &mut [u8]) -> io::Result<usize> {
+        self.0.time.set(self.0.time.get() + self.0.read_takes.get());
+        let bytes = &mut self.0.bytes.borrow_mut()[*stream];
+        if let Some(errno) = self.0.breaks.take() {
+            bytes.clear();
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        if bytes.is_empty() {
+            return Err(io::Error::from_raw_os_error(self.0.read_error.get()));
+        }
+        let n = bytes.len().min(into.len());
+        into[..n].copy_from_slice(&bytes[..n]);
+        bytes.drain(..n);
+        Ok(n)
+    }
+
+    fn unread(&self, stream: &usize) -> Option<u64> {
+        let unread = self.0.bytes.borrow()[*stream].len() as u64;
+        (!self.0.is_mute.get()).then_some(unread)
+    }
+
+    fn finish(&mut self, _: &usize) {}
+}
+
+/// A reactor, its script, and the reading ends of its two rings.
+pub(super) struct Stage {
+    pub(super) script: Rc<Script>,
+    pub(super) reactor: Reactor<Scripted>,
+    pub(super) ends: Vec<RingConsumer>,
+}
+
+/// None, but for what a test sets.
+pub(super) const CLOCKS: Clocks = Clocks {
+    idle: None,
+    message: None,
+    age: None,
+    linger: 250,
+};
+
+pub(super) const EAGAIN: i32 = 11;
+pub(super) const ECONNRESET: i32 = 104;
+pub(super) const ETIMEDOUT: i32 = 110;
+
+impl Stage {
+    pub(super) fn new(clocks: Clocks, staging_bytes: usize, accept_error: i32) -> Self {
+        let script = Rc::new(Script::default());
+        script.accept_error.set(accept_error);
+        script.read_error.set(EAGAIN);
+        let mut ends = Vec::new();
+        let mut lanes = Vec::new();
+        for _ in 0..2 {
+            let parked = Arc::new(Parked::new());
+            let (producer, end) = ring(64 << 10, Arc::new(Silent), parked.clone());
+            ends.push(end);
+            lanes.push(Lane::new(producer, parked, 32 << 10, 56 << 10));
+        }
+        let parts = Parts {
+            index: 0,
+            listeners: vec![((), Framing::Line)],
+            lanes,
+            max_message: 1024,
+            limits: vec![Limits {
+                max: 1024,
+                oversize: OversizePolicy::Truncate,
+            }],
+            octet_limits: Limits {
+                max: 1024,
+                oversize: OversizePolicy::Close,
+            },
+            clocks,
+            stall: None,
+            staging_bytes,
+            route: Route::LeastLoaded,
+            reroute: false,
+            drain_timeout: Duration::from_secs(1),
+            admission: Arc::new(Admission::new(2000)),
+        };
+        let reactor = Reactor::new(Scripted(script.clone()), parts).unwrap();
+        Self {
+            script,
+            reactor,
+            ends,
+        }
+    }
+
+    pub(super) fn edge(&self, token: Token) {
+        self.script.events.borrow_mut().push(Event {
+            token,
+            readable: true,
+            read_closed: false,
+            error: false,
+        });
+    }
+
+    pub(super) fn turn(&mut self) {
+        assert_eq!(self.reactor.turn(None).unwrap(), Turn::Running);
+    }
+
+    /// So many connect; they are bound to the rings in turns.
+    pub(super) fn connect(&mut self, streams: usize) {
+        self.script.accepts.set(streams);
+        self.edge(Token(0));
+        while self.script.accepts.get() > 0 {
+            self.turn();
+        }
+        assert_eq!(self.reactor.slots.len(), streams);
+    }
+
+    /// More of a stream comes in. Its key is its number.
+    pub(super) fn put(&self, stream: u32, bytes: &[u8]) {
+        self.script.bytes.borrow_mut()[stream as usize].extend_from_slice(bytes);
+        self.edge(token(self.reactor.slots[stream].generation, stream));
+    }
+
+    /// Its peer finishes.
+    pub(super) fn fin(&self, stream: u32) {
+        self.script.events.borrow_mut().push(Event {
+            token: token(self.reactor.slots[stream].generation, stream),
+            readable: true,
+            read_closed: true,
+            error: false,
+        });
+    }
+
+    pub(super) fn send(&mut self, stream: u32, bytes: &[u8]) {
+        self.put(stream, bytes);
+        self.turn();
+    }
+
+    pub(super) fn at(&self, ticks: Tick) {
+        self.script.time.set(TICK * ticks);
+    }
+
+    /// A consumer takes all that is contiguous.
+    pub(super) fn take(&mut self, ring: usize) {
+        let end = &mut self.ends[ring];
+        let all = end.readable().len() as u64;
+        end.release(end.released() + all, 0, 0);
+    }
+
+    /// Fills the first ring up to its high mark with what 0 sends at first and 2 in one full read, so that
+    /// 2 stands in line though the kernel has nothing of it.
+    pub(super) fn fill(&mut self) {
+        let line = b"0123456789abcde\n";
+        self.send(0, &line.repeat(44 << 6));
+        self.turn();
+        assert!(!self.reactor.lanes[0].is_blocked());
+        self.send(2, &line.repeat(16 << 6));
+        self.turn();
+        assert!(self.reactor.lanes[0].is_blocked());
+        assert_eq!(self.reactor.slots[2].place, Place::Ring);
+        assert!(self.script.bytes.borrow()[2].is_empty());
+    }
+}
