@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::plan::{Ending, Plan};
 use crate::close::{CloseReason, Reason};
 use crate::config::Deadlines;
-use crate::net::sim::{Fault, Faults, Lateness, SimNetwork};
+use crate::net::sim::{Fault, Faults, SimNetwork};
 use crate::peer::{ConnectionId, Peer};
 use crate::reactor::{Seen, Sight};
 
@@ -25,11 +25,9 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Clock {
     opened: Duration,
     seen: Duration,
-    /// How late the network had made everybody by then; how long the machine has stood still since it was
-    /// opened, and how long the calls since the last turn took.
-    late: Lateness,
-    stood: Duration,
-    slow: Duration,
+    /// Time that had passed unasked when it was opened, and since then: an excuse for whatever is late.
+    unasked: Duration,
+    excuse: Duration,
     /// Since the last read, without what we held it up.
     quiet: Duration,
     /// Since its unfinished message began, without what we held it up.
@@ -93,7 +91,7 @@ impl Clocks {
 
     /// A reactor has had a turn.
     pub(super) fn look(&mut self, sight: &Sight, network: &SimNetwork) {
-        let (faults, late) = (&network.faults(), network.lateness());
+        let (faults, unasked) = (&network.faults(), network.unasked());
         for seen in &sight.all {
             if self.over.contains(&seen.id) {
                 continue;
@@ -108,9 +106,8 @@ impl Clocks {
             let mut clock = self.clocks.remove(&seen.id).unwrap_or(Clock {
                 opened: sight.now,
                 seen: sight.now,
-                late,
-                stood: Duration::ZERO,
-                slow: Duration::ZERO,
+                unasked,
+                excuse: Duration::ZERO,
                 quiet: Duration::ZERO,
                 unfinished: None,
                 waits: None,
@@ -125,9 +122,7 @@ impl Clocks {
                 reason: None,
                 leaves_by: None,
             });
-            clock.stood += late.stood - clock.late.stood;
-            clock.slow = late.slow - clock.late.slow;
-            clock.late = late;
+            clock.excuse = unasked - clock.unasked;
             self.pass(&mut clock, seen, sight);
             self.judge(&mut clock, seen, sight, faults);
             if seen.open {
@@ -263,14 +258,13 @@ impl Clocks {
             return;
         }
         if reason.is_some() {
-            let excuse = clock.stood + clock.slow + 3 * TICK;
+            let excuse = clock.excuse + 3 * TICK;
             let late = clock.leaves_by.is_some_and(|by| sight.now > by + excuse);
             assert!(!late, "{who}: its farewell never ends: {clock:?}");
             return;
         }
         let is_late = |limit: Option<Duration>, time: Duration, more: Duration| {
-            let excuse = more + slack + clock.stood + clock.slow;
-            limit.is_some_and(|limit| time > limit + excuse)
+            limit.is_some_and(|limit| time > limit + more + slack + clock.excuse)
         };
         let label =
             |reason: CloseReason| format!("{who}: {} is overdue: {clock:?}", reason.label());

@@ -318,7 +318,7 @@ impl World {
         if self.draining.get() && self.network.now() > self.drained_at.get() + DRAIN {
             // Whoever was to have time has slept through it.
             self.early
-                .set(self.early.get() || !self.network.lateness().stood.is_zero());
+                .set(self.early.get() || !self.network.unasked().is_zero());
         }
     }
 

@@ -67,15 +67,6 @@ pub(crate) struct SimPeer {
     pub(crate) key: usize,
 }
 
-/// Time that passed without anybody having asked for it, in all.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Lateness {
-    /// While the whole machine stood still.
-    pub(crate) stood: Duration,
-    /// Inside of calls.
-    pub(crate) slow: Duration,
-}
-
 /// What became of a peer's connection, as the network has it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fate {
@@ -214,13 +205,13 @@ impl SimNetwork {
         if state.strikes(Fault::TimeJumps) {
             let seconds = state.random.one_of(&[60, 3600, 86_400]);
             state.now += Duration::from_secs(seconds);
-            state.late.stood += Duration::from_secs(seconds);
+            state.unasked += Duration::from_secs(seconds);
         }
     }
 
-    /// The time that passed unasked.
-    pub(crate) fn lateness(&self) -> Lateness {
-        self.0.borrow().late
+    /// The time that passed without anybody having waited for it: in calls, and while the machine stood still.
+    pub(crate) fn unasked(&self) -> Duration {
+        self.0.borrow().unasked
     }
 
     /// Does the fault happen now?
@@ -345,7 +336,7 @@ impl SimNet {
         if state.strikes(Fault::SlowCall) {
             let time = Duration::from_millis(state.random.within(1..=20) as u64);
             state.now += time;
-            state.late.slow += time;
+            state.unasked += time;
             state.say(|| format!("  it takes {time:?}"));
         }
         drop(state);

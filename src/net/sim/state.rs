@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use super::Lateness;
 use super::fault::{Fault, Faults};
 use super::random::Random;
 use crate::net::{Refusal, Token, Watch};
@@ -135,7 +134,8 @@ pub(super) struct State {
     pub(super) now: Duration,
     /// How old the reactors were at the beginning.
     pub(super) start: Duration,
-    pub(super) late: Lateness,
+    /// Time that passed without anybody having waited for it.
+    pub(super) unasked: Duration,
     /// When each reactor last asked for the time.
     asked: Vec<Duration>,
     /// When the wall clock was set, and by how much in all.
@@ -165,7 +165,7 @@ impl State {
         Self {
             now: Duration::ZERO,
             start: Duration::ZERO,
-            late: Lateness::default(),
+            unasked: Duration::ZERO,
             asked: vec![Duration::ZERO; reactors],
             settings: vec![(Duration::ZERO, Duration::ZERO)],
             random,
