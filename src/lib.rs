@@ -113,6 +113,9 @@ mod conn;
 mod consumer;
 mod edges;
 mod frame;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod net;
 mod peer;
 mod policy;

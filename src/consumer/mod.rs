@@ -21,6 +21,8 @@ use crate::ring::{End, Parked, RingConsumer};
 
 mod batch;
 mod ended;
+#[cfg(feature = "fuzz")]
+pub(crate) mod model;
 mod peers;
 mod record;
 #[cfg(test)]

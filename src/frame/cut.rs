@@ -57,7 +57,7 @@ pub(crate) enum Partial {
 
 impl Partial {
     /// Whether the beginning of a message waits to become whole.
-    #[cfg(test)]
+    #[cfg(feature = "fuzz")]
     pub(crate) fn is_message(&self) -> bool {
         matches!(self, Self::Message { .. })
     }

@@ -10,8 +10,14 @@ mod counted;
 mod custom;
 mod cut;
 mod delimited;
+#[cfg(feature = "fuzz")]
+pub(crate) mod driver;
+#[cfg(feature = "fuzz")]
+pub(crate) mod framers;
 mod messages;
 mod name;
+#[cfg(feature = "fuzz")]
+pub(crate) mod slow;
 #[cfg(test)]
 mod tests;
 

@@ -3,11 +3,10 @@
 mod adversary;
 mod any_split;
 mod custom;
-mod driver;
 mod work;
 
-use self::driver::{Connection, Outcome};
 use super::counted::{self, Prefix};
+use super::driver::{Connection, Outcome};
 use super::*;
 use crate::close::CloseReason;
 
@@ -238,12 +237,12 @@ fn exactly_the_maximum_passes_and_one_more_does_not() {
         (Framing::U32, b"\0\0\0\x04full", b"\0\0\0\x05fully"),
         (Framing::Varint, b"\x04full", b"\x05fully"),
         (
-            Framing::Custom(Arc::new(custom::U8)),
+            Framing::Custom(Arc::new(framers::U8)),
             b"\x04full",
             b"\x05fully",
         ),
         (
-            Framing::Custom(Arc::new(custom::CRLF)),
+            Framing::Custom(Arc::new(framers::CRLF)),
             b"full\r\n",
             b"fully\r\n",
         ),

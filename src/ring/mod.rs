@@ -18,6 +18,8 @@ use ringbuf::{HeapCons, SharedRb};
 use self::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, Mutex, Ordering};
 
 mod consumer;
+#[cfg(feature = "fuzz")]
+pub(crate) mod model;
 #[cfg(all(test, loom))]
 mod models;
 #[cfg(feature = "sim")]

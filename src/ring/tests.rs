@@ -1,12 +1,12 @@
 //! The ring against brute force, a model, and itself on two threads.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use proptest::prelude::*;
 
+use super::model::{self, Ending, Op};
 use super::record::{self, HEADER, Header, Kind, Walk};
 use super::{End, Parked, Producer, RingConsumer, Wake, ring};
 
@@ -280,44 +280,34 @@ fn what_is_released_after_the_time_was_up_is_delivered_and_not_lost_as_well() {
     assert_eq!((seen.delivered(), seen.abandoned()), (10, 20));
 }
 
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let kinds = prop::sample::select(vec![
+        Kind::Data,
+        Kind::Data,
+        Kind::Data,
+        Kind::Time,
+        Kind::Gap,
+    ]);
+    let records = proptest::collection::vec((kinds, 0usize..60), 0..4);
+    let op = prop_oneof![
+        4 => (records, 0usize..200, 0usize..5)
+            .prop_map(|(records, more, commit)| Op::Publish { records, more, commit }),
+        4 => (0usize..5, 0usize..60).prop_map(|(records, taken)| Op::Release { records, taken }),
+        1 => (0usize..400).prop_map(Op::Wait),
+        1 => Just(Op::ClearWait),
+    ];
+    proptest::collection::vec(op, 1..200)
+}
+
 proptest! {
     #[test]
-    fn a_ring_is_a_queue(ops in proptest::collection::vec((any::<bool>(), 0usize..60), 1..200)) {
-        let (mut producer, mut consumer, _) = new(256);
-        let mut model: VecDeque<(u64, usize)> = VecDeque::new();
-        let mut next = 0u64;
-        for (put, size) in ops {
-            if put {
-                let len = record::record_len(size);
-                if let Some(mut claim) = producer.claim(len, len) {
-                    record::write_header(claim.bytes(), Header::data(next, 0, size));
-                    claim.bytes()[HEADER..HEADER + size].fill(next as u8);
-                    claim.commit(len, size as u64);
-                    model.push_back((next, size));
-                    next += 1;
-                } else {
-                    prop_assert!(producer.occupied() + len > 128, "refused with half of it free");
-                }
-            } else {
-                let first = Walk::new(consumer.readable()).next().map(|(_, header, payload)| {
-                    (header, payload.to_vec())
-                });
-                let Some((header, payload)) = first else {
-                    prop_assert!(model.is_empty());
-                    continue;
-                };
-                let past = consumer.released() + header.record_len() as u64;
-                if header.kind == Kind::Data {
-                    let (id, size) = model.pop_front().unwrap();
-                    prop_assert_eq!((header.id, payload), (id, vec![id as u8; size]));
-                    consumer.release(past, 0, size as u64);
-                } else {
-                    prop_assert_eq!(header.kind, Kind::Padding);
-                    consumer.release(past, 0, 0);
-                }
-            }
-        }
-        prop_assert_eq!(producer.occupied() == 0, consumer.is_empty());
+    fn a_ring_is_a_queue(
+        ops in ops(),
+        ending in prop::sample::select(vec![
+            Ending::ConsumerDropped, Ending::ProducerDropped, Ending::Stopped, Ending::Hung,
+        ]),
+    ) {
+        model::check(256, &ops, ending);
     }
 }
 

@@ -95,6 +95,12 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     Simulation::new().options(options).run(seed)
 }
 
+/// Runs what a fuzzer says: its first eight bytes are a seed, the others decide before the seed does.
+#[cfg(feature = "fuzz")]
+pub(crate) fn run_bytes(bytes: &[u8]) -> Outcome {
+    Simulation::new().play(Random::from_bytes(bytes))
+}
+
 /// A consumer's work, for a simulation: the body of the loop around
 /// [`Consumer::wait`](crate::Consumer::wait).
 ///
@@ -253,7 +259,10 @@ impl Simulation {
     /// balance, or something that should come to its end does not; also when the configuration is not
     /// legal, or has a custom framing and nobody says what its peers send.
     pub fn run(&self, seed: u64) -> Outcome {
-        let mut random = Random::new(seed);
+        self.play(Random::new(seed))
+    }
+
+    fn play(&self, mut random: Random) -> Outcome {
         let plan = Plan::new(&mut random, self);
         let world = World::new(&plan, self, &mut random);
         let _told = Told::new(&world);

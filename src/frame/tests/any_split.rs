@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::driver::{Connection, Outcome};
 use crate::close::CloseReason;
+use crate::frame::driver::{Connection, Outcome};
 use crate::frame::{Framing, Limits, OversizePolicy};
 
 /// What the reference is left with, beside the outcome: the bytes of a message that is not decided.

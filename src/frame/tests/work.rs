@@ -1,7 +1,7 @@
 //! What a framing says it looked at: the work that a peer can make, which a snapshot shows.
 
-use super::custom::{CRLF, U8};
 use super::*;
+use crate::frame::framers::{CRLF, U8};
 
 /// How many bytes are looked at, of these as they come after those that are staged.
 fn looked_at(
