@@ -4,6 +4,8 @@
 //! Never here: anything that an embedder could not do as well through the public face.
 
 mod args;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod limits;
 mod notes;
 mod report;

@@ -1,0 +1,360 @@
+//! The fuzz targets of the command line, for `fuzz/` and for the replay below.
+//!
+//! In: bytes, from a fuzzer or from a file of the corpus. Out: whether they reached what is asserted, or
+//! a panic that says what broke. Never here: chance, a file that is opened.
+
+use std::time::Duration;
+
+use clap::Parser;
+use fanin::{Config, OnOversize};
+
+use super::args::{Cli, Command, Serve, in_options};
+use super::sink::Destination;
+use super::units::{self, Brief, Deadline};
+
+const OPTIONS: [&str; 40] = [
+    "\n--listen=tcp://127.0.0.1:0",
+    "\n--listen=tcp://[::1]:5140",
+    "\n--listen=unix:///run/x",
+    "\n--framing=auto",
+    "\n--framing=u16",
+    "\n--framing=byte:0x7c",
+    "\n--max-message=1KiB",
+    "\n--max-message=16",
+    "\n--max-message=1GiB",
+    "\n--on-oversize=truncate",
+    "\n--on-oversize=discard",
+    "\n--on-oversize=close",
+    "\n--sink=null",
+    "\n--sink=file:/tmp/x",
+    "\n--sink=tcp://host:514",
+    "\n--output=raw",
+    "\n--consumers=2",
+    "\n--consumers=65",
+    "\n--reactors=3",
+    "\n--ring=64KiB",
+    "\n--ring=1MiB",
+    "\n--ring=",
+    "\n--staging=1GiB",
+    "\n--staging=",
+    "\n--receive-buffer=8KiB",
+    "\n--max-connections=100",
+    "\n--max-connections=",
+    "\n--backlog=5",
+    "\n--idle-timeout=off",
+    "\n--idle-timeout=90s",
+    "\n--message-timeout=1",
+    "\n--message-timeout=2h",
+    "\n--stall-timeout=250ms",
+    "\n--max-age=1h",
+    "\n--drain-timeout=1s",
+    "\n--report=-",
+    "\n-v",
+    "KiB",
+    "ms",
+    "0",
+];
+
+/// Arguments, one a line, of which an option that was given is not given again: what is accepted is set as
+/// it was typed, and is a configuration that can be said again, option by option,
+/// and comes to the same; what is refused is told in words.
+pub(crate) fn command_line(data: &[u8]) -> bool {
+    let text = fanin::fuzz::text(data, &OPTIONS);
+    let mut words: Vec<&str> = Vec::new();
+    for word in text.lines().filter(|line| !line.is_empty()) {
+        let option = word.split('=').next().unwrap_or(word);
+        let is_known = words.iter().any(|w| w.split('=').next() == Some(option));
+        if option == "--listen" || !is_known {
+            words.push(word);
+        }
+    }
+    let Some(serve) = parse(words.iter().map(|word| (*word).to_owned())) else {
+        return false;
+    };
+    let config = serve.config();
+    let values = words.iter().filter_map(|word| word.split_once('='));
+    values.for_each(|(option, value)| took(&config, option, value));
+    let again = parse(said_again(&serve, &config)).expect("what was said again");
+    assert_eq!(format!("{config:?}"), format!("{:?}", again.config()));
+    assert_eq!((&serve.sink, serve.output), (&again.sink, again.output));
+    assert_eq!(serve.drain_timeout, again.drain_timeout);
+    assert_eq!(
+        (&serve.report, serve.verbose),
+        (&again.report, again.verbose)
+    );
+    judged(config_of(&serve));
+    true
+}
+
+/// What was typed is what is set.
+fn took(config: &Config, option: &str, value: &str) {
+    let size = || slow_size(value).expect("it was accepted");
+    let count = || value.parse::<usize>().expect("it was accepted");
+    let time = || slow_millis(value).map(Duration::from_millis);
+    match option {
+        "--framing" if !value.starts_with("byte") => {
+            assert_eq!(config.framing.to_string(), value);
+        }
+        "--on-oversize" => {
+            let policy = config.on_oversize.map(|policy| format!("{policy:?}"));
+            assert_eq!(policy.map(|p| p.to_lowercase()).as_deref(), Some(value));
+        }
+        "--max-message" => assert_eq!(config.max_message, size()),
+        "--ring" => assert_eq!(config.ring_bytes, Some(size())),
+        "--staging" => assert_eq!(config.staging_bytes, size()),
+        "--receive-buffer" => assert_eq!(config.receive_buffer, size()),
+        "--consumers" => assert_eq!(config.consumers, count()),
+        "--reactors" => assert_eq!(config.reactors, count()),
+        "--backlog" => assert_eq!(config.backlog as usize, count()),
+        "--idle-timeout" => assert_eq!(config.deadlines.idle, time()),
+        "--message-timeout" => assert_eq!(config.deadlines.message, time()),
+        "--stall-timeout" => assert_eq!(config.deadlines.stall, time()),
+        "--max-age" => assert_eq!(config.deadlines.age, time()),
+        _ => {}
+    }
+}
+
+/// As the program settles it.
+fn config_of(serve: &Serve) -> Config {
+    let mut config = serve.config();
+    config.max_connections = serve.max_connections.unwrap_or(7);
+    config
+}
+
+fn parse(words: impl Iterator<Item = String>) -> Option<Box<Serve>> {
+    let words = ["fanin".to_owned(), "serve".to_owned()]
+        .into_iter()
+        .chain(words);
+    match Cli::try_parse_from(words) {
+        Ok(cli) => {
+            let Command::Serve(serve) = cli.command;
+            Some(serve)
+        }
+        Err(error) => {
+            assert!([0, 2].contains(&error.exit_code()), "{error}");
+            assert!(!error.to_string().is_empty());
+            None
+        }
+    }
+}
+
+/// The options that say this configuration.
+fn said_again(serve: &Serve, config: &Config) -> impl Iterator<Item = String> {
+    let mut words = Vec::new();
+    let mut say = |option: &str, value: String| words.push(format!("--{option}={value}"));
+    for listen in &config.listeners {
+        say("listen", listen.address.to_string());
+    }
+    say("framing", config.framing.to_string());
+    say("max-message", config.max_message.to_string());
+    if let Some(policy) = config.on_oversize {
+        let policy = match policy {
+            OnOversize::Truncate => "truncate",
+            OnOversize::Discard => "discard",
+            OnOversize::Close => "close",
+            _ => unreachable!("no option says it"),
+        };
+        say("on-oversize", policy.to_owned());
+    }
+    say("consumers", config.consumers.to_string());
+    say("reactors", config.reactors.to_string());
+    if let Some(bytes) = config.ring_bytes {
+        say("ring", format!("{bytes}b"));
+    }
+    say("staging", config.staging_bytes.to_string());
+    say("receive-buffer", config.receive_buffer.to_string());
+    if let Some(most) = serve.max_connections {
+        say("max-connections", most.to_string());
+    }
+    say("backlog", config.backlog.to_string());
+    for (option, deadline) in [
+        ("idle-timeout", config.deadlines.idle),
+        ("message-timeout", config.deadlines.message),
+        ("stall-timeout", config.deadlines.stall),
+        ("max-age", config.deadlines.age),
+    ] {
+        say(
+            option,
+            deadline.map_or("off".to_owned(), |time| Brief(time).to_string()),
+        );
+    }
+    say("drain-timeout", Brief(serve.drain_timeout).to_string());
+    say("sink", serve.sink.to_string());
+    say("output", format!("{:?}", serve.output).to_lowercase());
+    if let Some(path) = &serve.report {
+        say("report", path.display().to_string());
+    }
+    if serve.verbose {
+        words.push("-v".to_owned());
+    }
+    words.into_iter()
+}
+
+/// What is legal has a memory bound; of what is not, each fault is named by its option, and a ring of the
+/// size that a refusal asks for is not refused.
+fn judged(config: Config) {
+    match config.clone().validate() {
+        Ok(checked) => {
+            let rings = config.reactors * config.consumers * checked.ring_bytes();
+            assert!(checked.ring_bytes().is_power_of_two());
+            assert!(checked.memory().user_bytes() >= rings as u64);
+        }
+        Err(errors) => {
+            assert!(!errors.0.is_empty());
+            for error in &errors.0 {
+                assert!(!error.reason.is_empty(), "{error}");
+                let told = in_options(&error.to_string());
+                assert!(told.starts_with("--"), "{told}");
+            }
+            let is_rings_alone = errors.0.iter().all(|error| error.setting == "ring_bytes");
+            if is_rings_alone {
+                would_do(config, &errors.0[0].reason);
+            }
+        }
+    }
+}
+
+/// The numbers in a refusal of a ring: the smallest that would do does, and half of it does not.
+fn would_do(mut config: Config, reason: &str) {
+    let said = ["at least ", "for them is "]
+        .into_iter()
+        .find_map(|before| reason.split_once(before));
+    let Some((_, rest)) = said else { return };
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let smallest: usize = digits.parse().expect("a number of bytes");
+    config.ring_bytes = Some(smallest);
+    assert!(config.clone().validate().is_ok(), "{reason}");
+    config.ring_bytes = Some(smallest / 2);
+    assert!(config.validate().is_err(), "{reason}");
+}
+
+const UNITS: [&str; 16] = [
+    "KiB", "MiB", "GiB", "KB", "mb", "gB", "ib", "b", "ms", "s", "m", "h", "", " ", "\u{a0}",
+    "\u{663}",
+];
+
+/// The input as it is, if it begins with what can be typed. Else it is nearly a quantity: a number of so
+/// many bytes, and a unit, with whatever is left of them behind it.
+fn quantity(data: &[u8]) -> String {
+    match data {
+        [length @ ..b' ', unit, rest @ ..] => {
+            let (number, rest) = rest.split_at(rest.len().min(usize::from(length % 9)));
+            let number = number
+                .iter()
+                .fold(0u64, |n, byte| n << 8 | u64::from(*byte));
+            let unit = UNITS[usize::from(unit % 16)];
+            format!("{number}{unit}{}", String::from_utf8_lossy(rest))
+        }
+        text => String::from_utf8_lossy(text).into_owned(),
+    }
+}
+
+/// Sizes, times, deadlines and sinks, each against a reader that counts on its fingers.
+pub(crate) fn quantities(data: &[u8]) -> bool {
+    let text = &*quantity(data);
+    let size = slow_size(text);
+    assert_eq!(units::size(text).ok(), size, "{text:?}");
+    let millis = slow_millis(text);
+    let time = units::duration(text);
+    assert_eq!(
+        time.clone().ok(),
+        millis.map(Duration::from_millis),
+        "{text:?}"
+    );
+    if let Ok(time) = time {
+        let again = units::duration(&Brief(time).to_string());
+        assert_eq!(again, Ok(time), "{text:?}");
+    }
+    let deadline = units::deadline(text);
+    let expected = match (text, millis) {
+        ("off", _) => Some(Deadline(None)),
+        (_, None | Some(0)) => None,
+        (_, Some(millis)) => Some(Deadline(Some(Duration::from_millis(millis)))),
+    };
+    assert_eq!(deadline.clone().ok(), expected, "{text:?}");
+    for refusal in [units::size(text).err(), time_error(text), deadline.err()] {
+        assert!(refusal.is_none_or(|reason| !reason.is_empty()));
+    }
+    let sink = text.parse::<Destination>();
+    if let Ok(sink) = &sink {
+        assert_eq!(sink.to_string(), text);
+        assert_eq!(text.parse::<Destination>().as_ref(), Ok(sink));
+    }
+    size.is_some() || millis.is_some() || expected.is_some() || sink.is_ok()
+}
+
+fn time_error(text: &str) -> Option<String> {
+    units::duration(text).err()
+}
+
+/// Digits, and what follows them without the space around it.
+fn slow_number(text: &str) -> Option<(u128, String)> {
+    let mut number = 0u128;
+    let mut digits = 0;
+    for digit in text.chars().map_while(|c| c.to_digit(10)) {
+        number = (number * 10 + u128::from(digit)).min(u128::from(u64::MAX) + 1);
+        digits += 1;
+    }
+    let unit = text[digits..].trim().to_owned();
+    (digits > 0).then_some((number, unit))
+}
+
+fn slow_size(text: &str) -> Option<usize> {
+    let (number, unit) = slow_number(text)?;
+    let unit = unit.to_ascii_lowercase();
+    let (base, power) = match unit.strip_suffix("ib") {
+        Some(prefix) => (1024, prefix),
+        None => (1000, unit.strip_suffix('b').unwrap_or(&unit)),
+    };
+    let power = match power {
+        "" if unit != "ib" => 0,
+        "k" if unit != "k" => 1,
+        "m" if unit != "m" => 2,
+        "g" if unit != "g" => 3,
+        _ => return None,
+    };
+    usize::try_from(number * u128::pow(base, power)).ok()
+}
+
+fn slow_millis(text: &str) -> Option<u64> {
+    let (number, unit) = slow_number(text)?;
+    let millis = match &*unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        _ => return None,
+    };
+    u64::try_from(number * millis).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanin::fuzz::Target;
+    use std::path::Path;
+
+    #[test]
+    fn the_corpus_of_the_command_line_holds() {
+        let targets = [
+            ("command_line", command_line as Target),
+            ("quantities", quantities),
+        ];
+        for (name, target) in targets {
+            let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("fuzz/corpus")
+                .join(name);
+            let mut reached = 0;
+            for file in std::fs::read_dir(&corpus).unwrap() {
+                let file = file.unwrap().path();
+                eprintln!("{}", file.display());
+                reached += u32::from(target(&std::fs::read(&file).unwrap()));
+            }
+            assert!(
+                reached > 0,
+                "nothing in {} reaches its assertion",
+                corpus.display()
+            );
+        }
+    }
+}
