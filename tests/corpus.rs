@@ -1,11 +1,15 @@
 //! Every file of the fuzzers' corpus, without a fuzzer: what was found once stays found.
 //! How to fuzz: fuzz/README.md. The command line's corpus is replayed where its targets are.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use fanin::fuzz::TARGETS;
+
+/// Those whose bodies are the program's (`src/cli/fuzz.rs`).
+const OF_THE_PROGRAM: [&str; 2] = ["command_line", "quantities"];
 
 fn inside(directory: &str) -> Vec<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
@@ -15,6 +19,11 @@ fn inside(directory: &str) -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
+}
+
+fn names(directory: &str) -> BTreeSet<String> {
+    let stem = |path: PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
+    inside(directory).into_iter().map(stem).collect()
 }
 
 #[test]
@@ -31,4 +40,13 @@ fn every_file_of_the_corpus_holds() {
         let share = format!("{reached} of {} reach what {name} asserts", files.len());
         assert!(reached > 0 && reached >= files.len() / 2, "{share}");
     }
+}
+
+#[test]
+fn every_target_has_a_corpus_and_a_planted_bug() {
+    let targets = TARGETS.iter().map(|(name, _)| *name).chain(OF_THE_PROGRAM);
+    let targets: BTreeSet<String> = targets.map(str::to_owned).collect();
+    assert_eq!(names("fuzz/corpus"), targets);
+    assert_eq!(names("fuzz/fuzz_targets"), targets);
+    assert_eq!(names("fuzz/planted"), targets);
 }
