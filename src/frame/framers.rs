@@ -62,7 +62,10 @@ impl Framer for Until {
     }
 
     fn name(&self) -> &str {
-        "until"
+        match self.0 {
+            b"\r\n" => "crlf",
+            _ => "until",
+        }
     }
 }
 

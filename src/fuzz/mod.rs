@@ -3,7 +3,7 @@
 //! In: bytes, from a fuzzer or from a file of the corpus. Out: whether they reached what is asserted, or
 //! a panic that says what broke. Never here: chance, a clock, a file.
 //!
-//! `fuzz/` has the targets and the corpus; `tests/corpus.rs` replays it. The command line is the program's,
+//! `fuzz/` has the targets and the corpus; `tests/fuzz_corpus.rs` replays it. The command line is the program's,
 //! and has its targets there (`src/cli/fuzz.rs`).
 
 mod addresses;
