@@ -32,8 +32,8 @@ fn good_framers_keep_the_contract() {
 #[test]
 fn a_custom_framing_is_named_and_cut_as_one_of_ours() {
     let crlf = Framing::Custom(Arc::new(CRLF));
-    assert_eq!(crlf.to_string(), "until");
-    assert_eq!(format!("{crlf:?}"), "Custom(Framer(until))");
+    assert_eq!(crlf.to_string(), "crlf");
+    assert_eq!(format!("{crlf:?}"), "Custom(Framer(crlf))");
     assert!(!crlf.is_counted());
     let outcome = read(
         &crlf,
