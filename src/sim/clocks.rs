@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::plan::{Ending, Plan};
-use crate::close::{CloseReason, Reason};
+use crate::close::{CloseReason, Farewell, Reason};
 use crate::config::Deadlines;
 use crate::net::sim::{Fault, Faults, SimNetwork};
 use crate::peer::{ConnectionId, Peer};
@@ -124,7 +124,7 @@ impl Clocks {
             });
             clock.excuse = unasked - clock.unasked;
             self.pass(&mut clock, seen, sight);
-            self.judge(&mut clock, seen, sight, faults);
+            self.judge(&mut clock, seen, sight, network, faults);
             if seen.open {
                 self.clocks.insert(seen.id, clock);
             } else {
@@ -198,7 +198,14 @@ impl Clocks {
         }
     }
 
-    fn judge(&self, clock: &mut Clock, seen: &Seen, sight: &Sight, faults: &Faults) {
+    fn judge(
+        &self,
+        clock: &mut Clock,
+        seen: &Seen,
+        sight: &Sight,
+        network: &SimNetwork,
+        faults: &Faults,
+    ) {
         let who = seen.id;
         let Deadlines {
             idle,
@@ -253,8 +260,23 @@ impl Clocks {
                 None => sight.now + self.deadlines.linger,
             });
         }
+        let was_leaving = clock
+            .reason
+            .filter(|first| first.farewell() != Farewell::AtOnce);
         clock.reason = reason;
         if !seen.open {
+            if let (Some(first), Some(by)) = (was_leaving, clock.leaves_by) {
+                // A drain or a stop, a lost consumer, an error and a ring that stays full cut it short.
+                let is_cut = self.draining
+                    || died
+                    || stall.is_some_and(|t| clock.waited + slack >= t)
+                    || network.has_ended(seen.peer)
+                    || faults.happened(Fault::WatchFails) > 0;
+                assert!(
+                    is_cut || sight.now + 2 * TICK >= by,
+                    "{who}: its farewell after {first} is cut short: {clock:?}"
+                );
+            }
             return;
         }
         if reason.is_some() {

@@ -162,6 +162,13 @@ impl SimNetwork {
         self.0.borrow().read_at(peer, offset)
     }
 
+    /// Has this peer said that nothing will follow, or been reset?
+    pub(crate) fn has_ended(&self, peer: Peer) -> bool {
+        let state = self.0.borrow();
+        let mut sockets = state.sockets.iter();
+        sockets.any(|s| s.peer == peer && (s.fin || s.is_reset))
+    }
+
     /// Did the wall clock say this between these moments, both included?
     pub(crate) fn said(&self, wall: SystemTime, from: Duration, to: Duration) -> bool {
         self.0.borrow().said(wall, from, to)
