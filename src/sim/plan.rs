@@ -99,6 +99,10 @@ impl Plan {
             let happens = random.permille(120);
             faults.set(fault, if happens { permille } else { 0 });
         }
+        // After this one every clock has struck: seldom, and in few runs.
+        let jumps = random.one_of(&[1, 5, 20]);
+        let happens = random.permille(200);
+        faults.set(Fault::TimeJumps, if happens { jumps } else { 0 });
         // An operator who loses patience with a drain.
         let stops_drain = faults.may(Fault::EarlyDrain) && random.permille(500);
         if stops_drain {
