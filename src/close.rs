@@ -42,6 +42,9 @@ pub enum CloseReason {
     Shutdown,
     /// The consumer that this connection was bound to is gone.
     ConsumerGone,
+    /// The consumer that this connection was bound to has released nothing for the consumer stall
+    /// timeout, and the policy is to evict.
+    ConsumerStalled,
     /// A system call failed for this connection, with this `errno`.
     System(u16),
 }
@@ -63,7 +66,11 @@ impl CloseReason {
         match self {
             Self::Eof | Self::Age | Self::Operator | Self::Shutdown => Farewell::Deliver,
             Self::Idle | Self::Message | Self::Oversize | Self::Protocol => Farewell::Discard,
-            Self::Reset | Self::Stall | Self::ConsumerGone | Self::System(_) => Farewell::AtOnce,
+            Self::Reset
+            | Self::Stall
+            | Self::ConsumerGone
+            | Self::ConsumerStalled
+            | Self::System(_) => Farewell::AtOnce,
         }
     }
 
@@ -97,6 +104,7 @@ impl Reason for CloseReason {
         Self::Shutdown,
         Self::ConsumerGone,
         Self::System(0),
+        Self::ConsumerStalled,
     ];
 
     fn index(self) -> usize {
@@ -113,6 +121,7 @@ impl Reason for CloseReason {
             Self::Shutdown => 9,
             Self::ConsumerGone => 10,
             Self::System(_) => 11,
+            Self::ConsumerStalled => 12,
         }
     }
 
@@ -130,6 +139,7 @@ impl Reason for CloseReason {
             Self::Shutdown => "shutdown",
             Self::ConsumerGone => "consumer_gone",
             Self::System(_) => "system",
+            Self::ConsumerStalled => "consumer_stalled",
         }
     }
 }

@@ -133,7 +133,7 @@ pub use crate::books::{Books, Tally};
 pub use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseReason};
 pub use crate::config::{
     BindError, Checked, Config, ConfigError, ConfigErrors, Deadlines, Fanin, Listen, ListenAddr,
-    OnConsumerGone, OnOversize,
+    OnConsumerGone, OnConsumerStall, OnOversize,
 };
 pub use crate::consumer::{Batch, Consumer, Ended, Lag, Mark, Messages, Record, Records};
 pub use crate::frame::{Framer, Framing, MessageIter, ParseFramingError, Scan, framer_contract};
@@ -143,8 +143,8 @@ pub use crate::policy::Route;
 pub use crate::reactor::{Handle, Query, Reactor, RunError, Target, Turn};
 pub use crate::ring::Wake;
 pub use crate::status::{
-    BoundAddr, ByteCounts, ClosedInfo, ConnectionCounts, ConnectionInfo, ListenerStatus,
-    MemoryBound, Pauses, Peak, RingStatus, Snapshot, Work,
+    BoundAddr, ByteCounts, ClosedInfo, ConnectionCounts, ConnectionInfo, ConsumerStatus,
+    ListenerStatus, MemoryBound, Pauses, Peak, RingStatus, Snapshot, Work,
 };
 
 /// The README's code, compiled.

@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub peak: Peak,
     /// One for each reactor and consumer.
     pub rings: Vec<RingStatus>,
+    /// One for each consumer: how far it is behind.
+    pub consumers: Vec<ConsumerStatus>,
     /// One for each listener and reactor.
     pub listeners: Vec<ListenerStatus>,
     /// Turns that took more than 50 ms.
@@ -145,6 +147,65 @@ pub struct RingStatus {
     pub blocked_for: Option<Duration>,
     /// How often it was full, and how long in all, the present time included.
     pub blocked: Pauses,
+    /// How long ago the oldest record in it was published, if there is one. Best effort: older rather
+    /// than younger than it is.
+    pub oldest: Option<Duration>,
+    /// For how long nothing has been released from it, while there is something.
+    pub still_for: Option<Duration>,
+    /// Its consumer is stalled: see [`ConsumerStatus::stalled`].
+    pub stalled: bool,
+    /// How often its consumer has stalled, the present time included.
+    pub stalls: u64,
+}
+
+/// One consumer, over its rings.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct ConsumerStatus {
+    /// Its number.
+    pub consumer: usize,
+    /// Bytes of peers that are published to it and not released.
+    pub lag_bytes: u64,
+    /// How long ago the oldest record that it has not released was published. As good as
+    /// [`RingStatus::oldest`].
+    pub lag: Option<Duration>,
+    /// For how long it has released nothing from one of its rings, while there is something.
+    pub still_for: Option<Duration>,
+    /// For at least [`Config::consumer_stall`](crate::Config::consumer_stall).
+    pub stalled: bool,
+    /// How often it has stalled, counted for each ring.
+    pub stalls: u64,
+    /// For how long one of its rings has been full, if one is.
+    pub blocked_for: Option<Duration>,
+    /// How often its rings were full.
+    pub blocks: u64,
+    /// Connections bound to it.
+    pub connections: u64,
+    /// Connections bound to it whose ring is full.
+    pub held: u64,
+}
+
+impl ConsumerStatus {
+    pub(crate) fn new(consumer: usize) -> Self {
+        Self {
+            consumer,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn add(&mut self, ring: &RingStatus) {
+        self.lag_bytes += ring.unreleased();
+        self.lag = self.lag.max(ring.oldest);
+        self.still_for = self.still_for.max(ring.still_for);
+        self.stalled |= ring.stalled;
+        self.stalls += ring.stalls;
+        self.blocked_for = self.blocked_for.max(ring.blocked_for);
+        self.blocks += ring.blocked.count;
+        self.connections += ring.connections;
+        if ring.blocked_for.is_some() {
+            self.held += ring.connections;
+        }
+    }
 }
 
 impl RingStatus {

@@ -16,7 +16,7 @@ use fanin::{Batch, CloseReason, Config, Framer, Framing, OnOversize, Reason, Rec
 const THREADS: u64 = 2;
 
 /// Every step of every machine, as their diagrams have them.
-const EDGES: [Edge; 32] = [
+const EDGES: [Edge; 34] = [
     ("connection", "open", "paused"),
     ("connection", "open", "draining, delivers"),
     ("connection", "open", "draining, discards"),
@@ -28,6 +28,8 @@ const EDGES: [Edge; 32] = [
     ("connection", "draining, delivers", "draining, discards"),
     ("connection", "draining, delivers", "closed"),
     ("connection", "draining, discards", "closed"),
+    ("consumer", "going", "stalled"),
+    ("consumer", "stalled", "going"),
     ("listener", "idle", "ready"),
     ("listener", "idle", "closed"),
     ("listener", "ready", "idle"),

@@ -6,12 +6,14 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Checked, ListenAddr, OnConsumerGone};
+use super::{Checked, ListenAddr, OnConsumerGone, OnConsumerStall};
 use crate::conn::Clocks;
 use crate::consumer::Consumer;
 use crate::frame::{Framing, Limits};
 use crate::net::{Mio, Net, SocketOptions, bind_tcp, bind_unix, inherit};
-use crate::reactor::{Admission, Handle, Lane, Parts, Reactor, Remote, clock};
+use crate::reactor::{
+    Admission, Handle, Lane, OnStall, Parts, Reactor, Remote, StallPolicy, Together, clock,
+};
 use crate::ring::{Parked, Wake, ring};
 use crate::status::BoundAddr;
 
@@ -103,6 +105,7 @@ impl Checked {
             .collect();
         let mut ends: Vec<Vec<_>> = (0..config.consumers).map(|_| Vec::new()).collect();
         let admission = Arc::new(Admission::new(config.max_connections));
+        let together = Arc::new(Together::default());
         let start = Instant::now();
         let mut reactors = Vec::new();
         let mut remotes: Vec<Remote> = Vec::new();
@@ -140,11 +143,21 @@ impl Checked {
                 reroute: config.on_consumer_gone == OnConsumerGone::Reroute,
                 drain_timeout: config.drain_timeout,
                 admission: admission.clone(),
+                together: together.clone(),
+                consumer_stall: StallPolicy {
+                    after: config.consumer_stall,
+                    then: match config.on_consumer_stall {
+                        OnConsumerStall::Wait => OnStall::Wait,
+                        OnConsumerStall::Evict => OnStall::Evict,
+                        OnConsumerStall::Stop => OnStall::Stop,
+                    },
+                },
             };
             let reactor = Reactor::new(net, parts).map_err(|source| failed(index, source))?;
             remotes.push(reactor.remote(start));
             reactors.push(reactor);
         }
+        together.set_wakers(wakers.clone());
         admission.set_wakers(wakers);
         let batch = self.ring_bytes / 8;
         let consumers = ends

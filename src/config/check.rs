@@ -191,6 +191,7 @@ impl Config {
                 refuse(setting, "0".into(), reason.into());
             }
         }
+        self.overload(&mut refuse);
         let (ring_bytes, low, high) = self.ring(&mut refuse);
         if errors.is_empty() {
             Ok(Checked {

@@ -5,6 +5,7 @@
 
 mod bind;
 mod check;
+mod overload;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -69,7 +70,12 @@ pub struct Config {
     pub route: Route,
     /// What to do when a consumer is dropped or panics.
     pub on_consumer_gone: OnConsumerGone,
-    /// How long the drain takes that a lost consumer sets off.
+    /// A consumer that releases nothing for so long, while records wait for it, is stalled: the
+    /// [`Snapshot`](crate::Snapshot) says so.
+    pub consumer_stall: Option<Duration>,
+    /// What else is done about a stalled consumer.
+    pub on_consumer_stall: OnConsumerStall,
+    /// How long the drain takes that a lost or a stalled consumer sets off.
     pub drain_timeout: Duration,
 }
 
@@ -135,6 +141,20 @@ pub enum OnConsumerGone {
     Reroute,
 }
 
+/// What to do when a consumer has stalled ([`Config::consumer_stall`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnConsumerStall {
+    /// Nothing: its connections are held for as long as it takes, or until [`Deadlines::stall`].
+    #[default]
+    Wait,
+    /// End its connections, the longest waiting first, a few at a time, for as long as it is stalled, and
+    /// send new ones to consumers that are not.
+    Evict,
+    /// Drain, then end with [`RunError::ConsumerStalled`](crate::RunError::ConsumerStalled).
+    Stop,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -156,6 +176,8 @@ impl Default for Config {
             user_timeout: None,
             route: Route::default(),
             on_consumer_gone: OnConsumerGone::default(),
+            consumer_stall: Some(Duration::from_secs(10)),
+            on_consumer_stall: OnConsumerStall::default(),
             drain_timeout: Duration::from_secs(10),
         }
     }

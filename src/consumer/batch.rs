@@ -36,6 +36,14 @@ pub struct Mark {
     pub(super) time: u64,
 }
 
+#[cfg(feature = "sim")]
+impl Mark {
+    /// The reactor whose ring it is of.
+    pub(crate) fn ring(&self) -> usize {
+        self.ring
+    }
+}
+
 impl Batch<'_> {
     fn left(&self) -> &[u8] {
         let ring = &self.consumer.rings[self.ring].ring;

@@ -2,8 +2,11 @@
 //!
 //! In: facts. Out: a choice. Never here: a connection, a ring, a clock.
 
+mod progress;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+pub(crate) use self::progress::Progress;
 use crate::peer::Peer;
 
 /// Which consumer a new connection is bound to, for its life.

@@ -74,10 +74,12 @@ impl<N: Net> Reactor<N> {
     pub(super) fn open(&mut self, listener: usize, stream: N::Stream, peer: Peer) {
         let (key, generation) = self.slots.next();
         let opened = self.net.open(&stream, token(generation, key));
-        let loads = self
-            .lanes
-            .iter()
-            .map(|lane| (!lane.gone).then_some(lane.connections));
+        // Where connections of stalled consumers are ended, nobody new is sent to one; unless all are.
+        let takes_new = (0..self.lanes.len()).any(|lane| self.takes_new(lane));
+        let loads = self.lanes.iter().enumerate().map(|(place, lane)| {
+            let takes = !lane.gone && (!takes_new || self.takes_new(place));
+            takes.then_some(lane.connections)
+        });
         let consumer = self.route.choose(listener, &peer, loads);
         let mut slot = Slot::new(Conn::new(self.tick), stream, generation, peer);
         slot.consumer = consumer as u8;

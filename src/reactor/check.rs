@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::drain::Phase;
 use super::lane::Flow;
 use super::slots::Place;
+use super::stalled::Pace;
 use super::wheel::NONE;
 use super::{MARKS, REMEMBERED, Reactor, TICK, tick_of, tick_time};
 use crate::close::{CloseReason, PauseCause, Reason};
@@ -21,6 +22,7 @@ use crate::status::Pauses;
 pub(crate) struct Seen {
     pub(crate) id: ConnectionId,
     pub(crate) peer: Peer,
+    pub(crate) consumer: usize,
     /// Its descriptor is open.
     pub(crate) open: bool,
     pub(crate) reason: Option<CloseReason>,
@@ -52,6 +54,7 @@ impl Reactor<SimNet> {
             Seen {
                 id: self.id(key),
                 peer: slot.peer,
+                consumer: usize::from(slot.consumer),
                 open: slot.stream.is_some(),
                 reason: slot.conn.reason(),
                 waits_for_ring: match lane.flow() {
@@ -69,6 +72,7 @@ impl Reactor<SimNet> {
         let closed = self.closed.iter().map(|closed| Seen {
             id: closed.id,
             peer: closed.peer,
+            consumer: closed.consumer,
             open: false,
             reason: Some(closed.reason),
             waits_for_ring: None,
@@ -262,6 +266,15 @@ impl Reactor<SimNet> {
                 if ahead < 1 << 31 {
                     until(asked + tick_time(ahead), "a deadline");
                 }
+            }
+        }
+        if let Some(stall) = self.consumer_stall.after {
+            for lane in self.lanes.iter().filter(|lane| !lane.gone) {
+                if lane.producer.released() < lane.producer.position() {
+                    until(now + stall / 4, "a look at a consumer");
+                }
+                let is_known = lane.progress.still() < stall || lane.pace != Pace::Going;
+                assert!(is_known, "a consumer is stalled, and nobody says so");
             }
         }
         for listening in &self.listeners {

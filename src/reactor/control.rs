@@ -9,12 +9,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvErr
 use std::time::{Duration, Instant};
 
 use super::counters::Counters;
+use crate::books::Counter;
 use crate::close::{PauseCause, Reason};
 use crate::peer::ConnectionId;
 use crate::ring::shared::{AtomicBool, AtomicU64};
 use crate::ring::{RingObserver, Wake};
 use crate::status::{
-    BoundAddr, ClosedInfo, ConnectionInfo, ListenerStatus, Pauses, RingStatus, Snapshot,
+    BoundAddr, ClosedInfo, ConnectionInfo, ConsumerStatus, ListenerStatus, Pauses, RingStatus,
+    Snapshot,
 };
 
 /// Commands that may wait for one reactor.
@@ -221,6 +223,7 @@ impl Handle {
                 });
             }
         }
+        all.consumers = consumers(&all.rings);
         all.bytes.in_rings = all.rings.iter().map(|ring| ring.unreleased()).sum();
         all.pauses = PauseCause::ALL
             .iter()
@@ -230,6 +233,16 @@ impl Handle {
     }
 }
 
+/// Each consumer, from its rings.
+fn consumers(rings: &[RingStatus]) -> Vec<ConsumerStatus> {
+    let count = rings.iter().map(|ring| ring.consumer + 1).max();
+    let mut all: Vec<_> = (0..count.unwrap_or(0)).map(ConsumerStatus::new).collect();
+    for ring in rings {
+        all[ring.consumer].add(ring);
+    }
+    all
+}
+
 fn ring_status(
     remote: &Remote,
     reactor: usize,
@@ -237,24 +250,30 @@ fn ring_status(
     ring: &RingObserver,
 ) -> RingStatus {
     let counters = &remote.counters.rings[consumer];
-    let since = counters.blocked_since.read();
-    let blocked_for = (since != 0).then(|| {
-        remote
-            .start
-            .elapsed()
-            .saturating_sub(Duration::from_micros(since - 1))
-    });
+    let elapsed = remote.start.elapsed();
+    let since = |counter: &Counter| {
+        let at = Duration::from_micros(counter.read().checked_sub(1)?);
+        Some(elapsed.saturating_sub(at))
+    };
+    let blocked_for = since(&counters.blocked_since);
+    // Noted once a turn, which may be a while ago: by now everything may have been released.
+    let occupied = ring.occupied();
+    let if_any = |time: Option<Duration>| time.filter(|_| occupied > 0);
     RingStatus {
         reactor,
         consumer,
         capacity: ring.capacity() as u64,
-        occupied: ring.occupied(),
+        occupied,
         published: ring.published(),
         delivered: ring.delivered(),
         abandoned: ring.abandoned(),
         unwalked: ring.is_unwalked(),
         connections: counters.connections.read(),
         blocked_for,
+        oldest: if_any(since(&counters.oldest_since)),
+        still_for: if_any(since(&counters.still_since)),
+        stalled: counters.stalled.read() == 1,
+        stalls: counters.stalls.read(),
         blocked: Pauses {
             count: counters.blocks.read() + u64::from(blocked_for.is_some()),
             time: Duration::from_micros(counters.blocked_micros.read())

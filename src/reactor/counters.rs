@@ -53,6 +53,13 @@ pub(crate) struct RingCounters {
     pub(crate) blocked_micros: Counter,
     /// When the present block began, in microseconds since the reactor's start, plus one; 0: it flows.
     pub(crate) blocked_since: Counter,
+    /// In the same way: when the oldest record that is not released was published, and since when nothing
+    /// has been released while there is one.
+    pub(crate) oldest_since: Counter,
+    pub(crate) still_since: Counter,
+    /// 1 while its consumer is stalled, and how often it was.
+    pub(crate) stalled: Counter,
+    pub(crate) stalls: Counter,
 }
 
 #[derive(Debug, Default)]

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::slots::{Fifo, Place};
+use super::stalled::Pace;
 use crate::edges;
+use crate::policy::Progress;
 use crate::ring::{Parked, Producer};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub(crate) struct Lane {
     pub(crate) grew: bool,
     /// When the last `Time` record was written.
     pub(crate) told_time: Option<Duration>,
+    pub(crate) progress: Progress,
+    pub(crate) pace: Pace,
 }
 
 impl Lane {
@@ -68,6 +72,8 @@ impl Lane {
             gone: false,
             grew: false,
             told_time: None,
+            progress: Progress::new(),
+            pace: Pace::Going,
         }
     }
 

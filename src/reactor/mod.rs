@@ -19,6 +19,8 @@ mod pause;
 mod serve;
 mod slots;
 mod staging;
+mod stalled;
+mod together;
 mod wheel;
 
 use std::collections::VecDeque;
@@ -42,6 +44,8 @@ use self::serve::Served;
 pub(crate) use self::serve::claim_len;
 use self::slots::{Fifo, Place, Slot, Slots, token};
 use self::staging::Staging;
+pub(crate) use self::stalled::{OnStall, StallPolicy};
+pub(crate) use self::together::Together;
 use self::wheel::Wheel;
 use crate::close::CloseReason;
 use crate::conn::{Clocks, Tick};
@@ -95,6 +99,13 @@ pub enum RunError {
         /// Its number.
         consumer: usize,
     },
+    /// A consumer released nothing for the consumer stall timeout, and the policy is to stop.
+    ConsumerStalled {
+        /// Its number.
+        consumer: usize,
+        /// For how long it had released nothing.
+        time: Duration,
+    },
     /// The system's `epoll` failed.
     System(io::Error),
 }
@@ -103,6 +114,11 @@ impl std::fmt::Display for RunError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::ConsumerGone { consumer } => write!(f, "consumer {consumer} is gone"),
+            Self::ConsumerStalled { consumer, time } => write!(
+                f,
+                "consumer {consumer} is stalled: it has released nothing for {:.1} s",
+                time.as_secs_f64()
+            ),
             Self::System(error) => write!(f, "waiting for events failed: {error}"),
         }
     }
@@ -138,6 +154,8 @@ pub(crate) struct Parts<L> {
     pub(crate) reroute: bool,
     pub(crate) drain_timeout: Duration,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) together: Arc<Together>,
+    pub(crate) consumer_stall: StallPolicy,
 }
 
 struct Listening<L> {
@@ -179,6 +197,8 @@ pub struct Reactor<N: Net = Mio> {
     reroute: bool,
     drain_timeout: Duration,
     admission: Arc<Admission>,
+    together: Arc<Together>,
+    consumer_stall: StallPolicy,
     counters: Arc<Counters>,
     orders: Arc<Orders>,
     commands: Receiver<Command>,
@@ -246,6 +266,8 @@ impl<N: Net> Reactor<N> {
             reroute: parts.reroute,
             drain_timeout: parts.drain_timeout,
             admission: parts.admission,
+            together: parts.together,
+            consumer_stall: parts.consumer_stall,
             orders: Arc::default(),
             commands,
             command_sender,
@@ -304,6 +326,7 @@ impl<N: Net> Reactor<N> {
         self.fire_stalls();
         self.feed_starved();
         self.advance_drain();
+        self.watch_consumers();
         self.answer();
         self.wake_consumers();
         self.free_dead();
@@ -352,10 +375,14 @@ impl<N: Net> Reactor<N> {
         let stalls = (0..self.lanes.len())
             .filter_map(|lane| self.stalls_at(lane))
             .map(at);
+        let watches = (0..self.lanes.len())
+            .filter_map(|lane| self.watches_at(lane))
+            .map(at);
         let starved = self.starved_at().map(at);
         let drain = self.phase.poll_timeout(self.is_closed()).map(at);
         listeners
             .chain(stalls)
+            .chain(watches)
             .chain(timers)
             .chain(starved)
             .chain(drain)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::plan::{Ending, Plan};
 use crate::close::{CloseReason, Farewell, Reason};
-use crate::config::Deadlines;
+use crate::config::{Deadlines, OnConsumerStall};
 use crate::net::sim::{Fault, Faults, SimNetwork};
 use crate::peer::{ConnectionId, Peer};
 use crate::reactor::{Seen, Sight};
@@ -62,6 +62,8 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Clocks {
     deadlines: Deadlines,
+    /// Where a stalled consumer's connections are ended.
+    consumer_stall: Option<Duration>,
     known: Vec<Known>,
     clocks: HashMap<ConnectionId, Clock>,
     over: HashSet<ConnectionId>,
@@ -78,8 +80,10 @@ impl Clocks {
             starts: script.starts.clone(),
             ending: script.ending,
         });
+        let evicts = plan.config.on_consumer_stall == OnConsumerStall::Evict;
         Self {
             deadlines: plan.config.deadlines,
+            consumer_stall: plan.config.consumer_stall.filter(|_| evicts),
             known: known.collect(),
             clocks: HashMap::new(),
             over: HashSet::new(),
@@ -90,7 +94,9 @@ impl Clocks {
     }
 
     /// A reactor has had a turn.
-    pub(super) fn look(&mut self, sight: &Sight, network: &SimNetwork) {
+    ///
+    /// `still`: for how long each consumer has released nothing of this reactor's.
+    pub(super) fn look(&mut self, sight: &Sight, still: &[Duration], network: &SimNetwork) {
         let (faults, unasked) = (&network.faults(), network.unasked());
         for seen in &sight.all {
             if self.over.contains(&seen.id) {
@@ -124,7 +130,7 @@ impl Clocks {
             });
             clock.excuse = unasked - clock.unasked;
             self.pass(&mut clock, seen, sight);
-            self.judge(&mut clock, seen, sight, network, faults);
+            self.judge(&mut clock, seen, sight, still, network, faults);
             if seen.open {
                 self.clocks.insert(seen.id, clock);
             } else {
@@ -203,6 +209,7 @@ impl Clocks {
         clock: &mut Clock,
         seen: &Seen,
         sight: &Sight,
+        still: &[Duration],
         network: &SimNetwork,
         faults: &Faults,
     ) {
@@ -244,6 +251,10 @@ impl Clocks {
                 }
                 CloseReason::Age => ended(age.is_some_and(|t| old >= t)),
                 CloseReason::Stall => ended(stall.is_some_and(|t| clock.waited + slack >= t)),
+                CloseReason::ConsumerStalled => {
+                    let still = still[seen.consumer];
+                    ended(self.consumer_stall.is_some_and(|t| still >= t));
+                }
                 CloseReason::Operator => ended(self.told_to_close.contains(&who)),
                 CloseReason::Shutdown => ended(self.draining || died),
                 CloseReason::ConsumerGone => ended(died),

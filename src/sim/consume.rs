@@ -35,6 +35,8 @@ pub(super) struct Taker {
     waker: Waker,
     parked: bool,
     busy_until: Duration,
+    /// When it released something, of each reactor's ring.
+    released_at: Vec<Vec<Duration>>,
     /// Batches since it last released something.
     idle: u32,
     random: Random,
@@ -43,7 +45,12 @@ pub(super) struct Taker {
 }
 
 impl Taker {
-    pub(super) fn new(consumer: Consumer, work: Box<dyn Consume>, random: Random) -> Self {
+    pub(super) fn new(
+        consumer: Consumer,
+        reactors: usize,
+        work: Box<dyn Consume>,
+        random: Random,
+    ) -> Self {
         let bell = Arc::new(Bell::default());
         Self {
             consumer: Some(consumer),
@@ -53,6 +60,7 @@ impl Taker {
             bell,
             parked: false,
             busy_until: Duration::ZERO,
+            released_at: vec![vec![Duration::ZERO]; reactors],
             idle: 0,
             random,
             ended: None,
@@ -73,6 +81,20 @@ impl Taker {
     fn is_awake(&self) -> bool {
         let is_woken = !self.parked || self.bell.0.load(Ordering::Relaxed);
         self.consumer.is_some() && is_woken
+    }
+
+    /// For how long it had released nothing of this reactor's ring, at some time since then.
+    pub(super) fn still_for(&self, reactor: usize, since: Duration, now: Duration) -> Duration {
+        let mut still = Duration::ZERO;
+        let mut next = now;
+        for at in self.released_at[reactor].iter().rev() {
+            still = still.max(next - *at);
+            next = *at;
+            if *at < since {
+                break;
+            }
+        }
+        still
     }
 
     pub(super) fn rouse(&mut self) {
@@ -116,7 +138,8 @@ impl Taker {
         let time = self.work.batch(batch);
         let released = shown.iter().take_while(|(m, _)| consumer.has_released(*m));
         let mut done = 0;
-        for (_, record) in released {
+        for (mark, record) in released {
+            self.released_at[mark.ring()].push(network.now());
             ledger.borrow_mut().take(network, index, record);
             if let Shown::Closed(who, ..) = record {
                 assert!(consumer.delivered(*who), "{who} was, all of it");

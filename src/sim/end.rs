@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::plan::Plan;
 use super::world::{DRAIN, World};
+use crate::config::OnConsumerStall;
 use crate::consumer::Ended;
 use crate::net::sim::Fate;
 use crate::status::Snapshot;
@@ -35,7 +36,7 @@ impl World {
         ledger.finish(&fates);
         self.check_counts(plan, &snapshot, fates.values());
         let died = self.takers.iter().any(|taker| taker.borrow().died);
-        if died || self.stopped.get() {
+        if died || self.stopped.get() || self.gave_up() {
             return;
         }
         for taker in &self.takers {
@@ -48,7 +49,8 @@ impl World {
         let took = self.network.now() - self.drained_at.get();
         assert!(took < DRAIN, "the drain took all of its time");
         // Who waits to say that it is closed gives up at the stall deadline, as who waits to be read does.
-        if plan.config.deadlines.stall.is_none() {
+        let evicts = plan.config.on_consumer_stall == OnConsumerStall::Evict;
+        if plan.config.deadlines.stall.is_none() && !evicts {
             ledger.check_all_closed();
         }
     }

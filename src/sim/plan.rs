@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::{Simulation, Stream};
-use crate::config::{Config, Listen, OnConsumerGone, OnOversize};
+use crate::config::{Config, Listen, OnConsumerGone, OnConsumerStall, OnOversize};
 use crate::frame::Framing;
 use crate::net::sim::{Fault, Faults, Random};
 use crate::policy::Route;
@@ -154,6 +154,7 @@ impl Plan {
     /// Does nobody begin a drain but the operator?
     pub(super) fn is_drained_by_order(&self) -> bool {
         !self.faults.may(Fault::ConsumerDies)
+            && self.config.on_consumer_stall != OnConsumerStall::Stop
     }
 }
 
@@ -198,6 +199,11 @@ fn config(random: &mut Random) -> Config {
     config.route = random.one_of(&[Route::LeastLoaded, Route::Source, Route::Listener]);
     config.on_consumer_gone = random.one_of(&[OnConsumerGone::Stop, OnConsumerGone::Reroute]);
     config.drain_timeout = ms(random.within(100..=2000));
+    config.consumer_stall = random.one_of(&[None, Some(ms(50)), Some(ms(300)), Some(ms(1500))]);
+    if config.consumer_stall.is_some() {
+        use OnConsumerStall::{Evict, Stop, Wait};
+        config.on_consumer_stall = random.one_of(&[Wait, Wait, Wait, Evict, Evict, Stop]);
+    }
     config
 }
 

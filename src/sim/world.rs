@@ -15,13 +15,13 @@ use super::operator::Orders;
 use super::plan::Plan;
 use super::send::Sender;
 use super::{Outcome, Simulation};
-use crate::config::OnOversize;
+use crate::config::{OnConsumerStall, OnOversize};
 use crate::edges;
 use crate::net::sim::SimNet;
 use crate::net::sim::{Fault, Random, SimNetwork, SimWaker};
 use crate::reactor::{Handle, Reactor, Target, Turn};
 use crate::ring::others;
-use crate::status::BoundAddr;
+use crate::status::{BoundAddr, Snapshot};
 
 /// Prints the trace when a run panics.
 pub(super) struct Told<'w>(&'w World);
@@ -70,6 +70,7 @@ pub(super) struct World {
     orders: RefCell<Orders>,
     interleave: u16,
     stops_drain: bool,
+    stops_for_stalls: bool,
     /// Who acts, and what an operator may do, is over once the faults stop.
     calm: Cell<bool>,
     draining: Cell<bool>,
@@ -136,7 +137,7 @@ impl World {
                 Some(consume) => consume(consumer.index()),
                 None => Box::new(Moody::new(&network, random.fork(), plan.work)),
             };
-            RefCell::new(Taker::new(consumer, work, random.fork()))
+            RefCell::new(Taker::new(consumer, reactors, work, random.fork()))
         });
         let takers = takers.collect();
         let world = Rc::new(Self {
@@ -158,6 +159,7 @@ impl World {
             orders: RefCell::default(),
             interleave: plan.interleave,
             stops_drain: plan.stops_drain,
+            stops_for_stalls: plan.config.on_consumer_stall == OnConsumerStall::Stop,
             calm: Cell::new(false),
             draining: Cell::new(false),
             early: Cell::new(false),
@@ -359,12 +361,20 @@ impl World {
         let mut place = turner.reactor.borrow_mut();
         let Some(reactor) = &mut *place else { return };
         turner.wakes_at.set(None);
+        let began = self.network.now();
         match others::may_act(true, || reactor.turn(None)) {
             Ok(Turn::Running) => {
                 reactor.check();
+                let now = self.network.now();
+                // One that is at work in this moment may have released anything.
+                let still = |taker: &RefCell<Taker>| {
+                    let taker = taker.try_borrow();
+                    taker.map_or(Duration::MAX, |taker| taker.still_for(at, began, now))
+                };
+                let still: Vec<_> = self.takers.iter().map(still).collect();
                 let mut clocks = self.clocks.borrow_mut();
-                clocks.draining |= self.draining.get();
-                clocks.look(&reactor.sight(), &self.network);
+                clocks.draining |= self.draining.get() || self.gave_up();
+                clocks.look(&reactor.sight(), &still, &self.network);
                 drop(clocks);
                 let patience = reactor.patience(None);
                 let until = patience.map(|time| self.network.now() + time);
@@ -372,7 +382,7 @@ impl World {
             }
             Ok(Turn::Ended) => {
                 self.network.say(|| format!("reactor {at} has ended"));
-                let is_in_time = !self.early.get() && !self.stopped.get();
+                let is_in_time = !self.early.get() && !self.stopped.get() && !self.gave_up();
                 let died = self.network.faults().happened(Fault::ConsumerDies) > 0;
                 for ring in self.handle.snapshot().rings {
                     let is_left = ring.reactor == at && ring.occupied > 0;
@@ -493,10 +503,16 @@ impl World {
         }
     }
 
+    /// Did a consumer stall where that is the end of the whole?
+    pub(super) fn gave_up(&self) -> bool {
+        let has_stalled = |snapshot: Snapshot| snapshot.consumers.iter().any(|c| c.stalls > 0);
+        self.stops_for_stalls && has_stalled(self.handle.snapshot())
+    }
+
     /// Is it on its way to the end already?
     fn is_ending(&self) -> bool {
         let died = self.takers.iter().any(|taker| taker.borrow().died);
-        died || self.draining.get() || self.turners.iter().any(|t| t.failed.get())
+        died || self.gave_up() || self.draining.get() || self.turners.iter().any(|t| t.failed.get())
     }
 
     /// Everybody has said all, and everything that was said is delivered, but for those who vanished.

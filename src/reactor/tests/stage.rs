@@ -165,6 +165,11 @@ impl Stage {
             reroute: false,
             drain_timeout: Duration::from_secs(1),
             admission: Arc::new(Admission::new(2000)),
+            together: Arc::default(),
+            consumer_stall: StallPolicy {
+                after: None,
+                then: OnStall::Wait,
+            },
         };
         let reactor = Reactor::new(Scripted(script.clone()), parts).unwrap();
         Self {

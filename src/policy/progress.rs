@@ -1,0 +1,196 @@
+//! Does a consumer get anywhere, and how far is it behind?
+//!
+//! In: the two positions of a ring and the time, in each turn. Out: for how long nothing has been released
+//! while records wait, and how long the oldest of them has waited. Never here: a ring, or what is done
+//! about it.
+
+use std::time::Duration;
+
+/// A ring is looked at so often in the time after which its consumer is stalled: so late is a stall known
+/// at most, and so often does a reactor wake that has nothing else to do.
+const LOOKS: u32 = 4;
+
+/// Positions of which the time is remembered, for each ring.
+const MARKS: usize = 64;
+
+/// How a consumer gets on with one ring.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    released: u64,
+    holds: bool,
+    /// Time that was seen to pass without a release while the ring held records.
+    still: Duration,
+    looked: Duration,
+    trail: Trail,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self {
+            released: 0,
+            holds: false,
+            still: Duration::ZERO,
+            looked: Duration::ZERO,
+            trail: Trail::new(),
+        }
+    }
+
+    /// How often to look, for a stall after this time.
+    pub(crate) fn every(stall: Duration) -> Duration {
+        stall / LOOKS
+    }
+
+    /// A turn: so much is in the ring's two positions now. Returns for how long nothing has been released.
+    ///
+    /// Of the time since the last look at most two intervals count: when nobody looked for longer, the
+    /// whole machine stood still, and the consumer too.
+    pub(crate) fn look(
+        &mut self,
+        position: u64,
+        released: u64,
+        stall: Option<Duration>,
+        now: Duration,
+    ) -> Duration {
+        let passed = now.saturating_sub(self.looked);
+        let most = stall.map_or(passed, |stall| 2 * Self::every(stall));
+        self.looked = now;
+        self.trail.note(position, now);
+        self.trail.forget(released);
+        let holds = released < position;
+        let goes_on = self.holds && holds && self.released == released;
+        self.still = match goes_on {
+            true => self.still + passed.min(most),
+            false => Duration::ZERO,
+        };
+        self.holds = holds;
+        self.released = released;
+        self.still
+    }
+
+    /// When to look again, if nothing else happens.
+    pub(crate) fn poll_timeout(&self, stall: Duration) -> Option<Duration> {
+        self.holds
+            .then(|| self.looked.saturating_add(Self::every(stall)))
+    }
+
+    /// When the oldest record that is not released was published.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.trail.oldest()
+    }
+
+    /// For how long nothing has been released, as far as it was seen.
+    pub(crate) fn still(&self) -> Duration {
+        self.still
+    }
+}
+
+/// When a ring's positions were reached: few of them, and the older the coarser.
+#[derive(Debug)]
+struct Trail {
+    /// Up to here everything was published by then.
+    marks: Vec<(u64, Duration)>,
+    last: u64,
+}
+
+impl Trail {
+    fn new() -> Self {
+        Self {
+            marks: Vec::with_capacity(MARKS),
+            last: 0,
+        }
+    }
+
+    fn note(&mut self, position: u64, now: Duration) {
+        if position == self.last {
+            return;
+        }
+        self.last = position;
+        if self.marks.len() == MARKS {
+            // Of each two the later position with the earlier time: nothing seems younger than it is.
+            let thinned = self
+                .marks
+                .chunks(2)
+                .map(|two| (two[two.len() - 1].0, two[0].1));
+            let thinned: [_; MARKS / 2] = {
+                let mut kept = thinned;
+                std::array::from_fn(|_| kept.next().unwrap_or_default())
+            };
+            self.marks.clear();
+            self.marks.extend(thinned);
+        }
+        self.marks.push((position, now));
+    }
+
+    fn forget(&mut self, released: u64) {
+        let done = self.marks.partition_point(|(upto, _)| *upto <= released);
+        self.marks.drain(..done);
+    }
+
+    fn oldest(&self) -> Option<Duration> {
+        self.marks.first().map(|(_, at)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const STALL: Option<Duration> = Some(Duration::from_secs(10));
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_consumer_that_releases_nothing_is_still_until_it_releases() {
+        let mut progress = Progress::new();
+        assert_eq!(progress.look(100, 0, STALL, s(1)), s(0), "it has just come");
+        assert_eq!(progress.look(200, 0, STALL, s(3)), s(2));
+        assert_eq!(progress.look(200, 0, STALL, s(8)), s(7));
+        assert_eq!(
+            progress.look(200, 1, STALL, s(9)),
+            s(0),
+            "a little is enough"
+        );
+        assert_eq!(progress.look(200, 1, STALL, s(10)), s(1));
+        assert_eq!(progress.look(200, 200, STALL, s(11)), s(0), "nothing waits");
+        assert_eq!(progress.look(200, 200, STALL, s(100)), s(0));
+        assert_eq!(progress.poll_timeout(s(10)), None);
+    }
+
+    #[test]
+    fn the_time_that_a_machine_stood_still_is_nobodys() {
+        let mut progress = Progress::new();
+        progress.look(100, 0, STALL, s(1));
+        assert_eq!(progress.look(100, 0, STALL, s(100_000)), s(5));
+        assert_eq!(progress.poll_timeout(s(10)), Some(s(100_000) + s(10) / 4));
+    }
+
+    proptest! {
+        /// However it is looked at: what waits is never said to be younger than it is, nor older than the
+        /// first that may still be there with marks as coarse as they are.
+        #[test]
+        fn the_oldest_is_no_younger_than_it_is(
+            steps in prop::collection::vec((0u64..50, 0u64..60, 1u64..9), 1..300),
+        ) {
+            let mut progress = Progress::new();
+            let (mut position, mut released, mut now) = (0, 0, 0);
+            let mut published = Vec::new();
+            for (more, less, time) in steps {
+                now += time;
+                position += more;
+                published.extend(std::iter::repeat_n(now, more as usize));
+                released = (released + less).min(position);
+                progress.look(position, released, STALL, s(now));
+                let oldest = published.get(released as usize).map(|at| s(*at));
+                match (progress.oldest(), oldest) {
+                    (None, None) => {}
+                    (Some(told), Some(oldest)) => prop_assert!(told <= oldest, "{told:?} {oldest:?}"),
+                    other => prop_assert!(false, "{other:?}"),
+                }
+                prop_assert!(progress.trail.marks.len() <= MARKS);
+            }
+        }
+    }
+}
