@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fanin::{Config, Framing, Listen, OnOversize};
+use fanin::{Config, Framing, Listen, OnConsumerStall, OnOversize};
 
 use super::sink::{Destination, Output};
 use super::units::{self, Deadline};
@@ -112,6 +112,13 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration, help_heading = "Connections")]
     pub(crate) drain_timeout: Duration,
 
+    /// A consumer whose sink takes nothing for so long, while there is something for it, is stalled; or off
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::deadline, help_heading = "Layers")]
+    pub(crate) consumer_stall_timeout: Deadline,
+    /// What to do about a stalled consumer besides saying so: end its connections (evict), or end the whole
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = OnStall::Wait, help_heading = "Layers")]
+    pub(crate) on_consumer_stall: OnStall,
+
     /// Write the final report (JSON) to this file; `-`: to stderr, as its last line
     #[arg(long, value_name = "PATH", help_heading = "Seeing")]
     pub(crate) report: Option<PathBuf>,
@@ -125,6 +132,13 @@ pub(crate) enum Oversize {
     Truncate,
     Discard,
     Close,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OnStall {
+    Wait,
+    Evict,
+    Stop,
 }
 
 fn listen(text: &str) -> Result<Listen, String> {
@@ -157,6 +171,12 @@ impl Serve {
         config.deadlines.message = self.message_timeout.0;
         config.deadlines.stall = self.stall_timeout.0;
         config.deadlines.age = self.max_age.0;
+        config.consumer_stall = self.consumer_stall_timeout.0;
+        config.on_consumer_stall = match self.on_consumer_stall {
+            OnStall::Wait => OnConsumerStall::Wait,
+            OnStall::Evict => OnConsumerStall::Evict,
+            OnStall::Stop => OnConsumerStall::Stop,
+        };
         // What a sink that is gone sets off. With stdout or the file, all of them are.
         config.drain_timeout = match self.sink {
             Destination::Stdout | Destination::File(_) => Duration::ZERO,
@@ -175,7 +195,7 @@ impl Serve {
 }
 
 /// A setting's name in the library, and its option.
-const OPTIONS: [(&str, &str); 16] = [
+const OPTIONS: [(&str, &str); 18] = [
     ("listeners", "--listen"),
     ("framing", "--framing"),
     ("consumers", "--consumers"),
@@ -191,6 +211,8 @@ const OPTIONS: [(&str, &str); 16] = [
     ("deadlines.message", "--message-timeout"),
     ("deadlines.stall", "--stall-timeout"),
     ("deadlines.age", "--max-age"),
+    ("consumer_stall", "--consumer-stall-timeout"),
+    ("on_consumer_stall", "--on-consumer-stall"),
     ("drain_timeout", "--drain-timeout"),
 ];
 
@@ -222,6 +244,8 @@ mod tests {
         assert_eq!(ours.staging_bytes, theirs.staging_bytes);
         assert_eq!(ours.receive_buffer, theirs.receive_buffer);
         assert_eq!(ours.backlog, theirs.backlog);
+        assert_eq!(ours.consumer_stall, theirs.consumer_stall);
+        assert_eq!(ours.on_consumer_stall, theirs.on_consumer_stall);
         assert_eq!(serve.drain_timeout, theirs.drain_timeout);
         assert_eq!(ours.listeners.len(), 1);
         assert!(serve.is_verbatim());

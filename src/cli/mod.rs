@@ -12,6 +12,7 @@ mod report;
 mod sink;
 mod supervise;
 mod units;
+mod watch;
 
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;

@@ -8,7 +8,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fanin::{ClosedInfo, ConnectionInfo, PauseCause, Pauses, Reason, Snapshot, Tally};
+use fanin::{
+    ClosedInfo, ConnectionInfo, ConsumerStatus, PauseCause, Pauses, Reason, Snapshot, Tally,
+};
 use serde_json::{Map, Value, json};
 
 /// What the program knows besides the snapshot.
@@ -126,6 +128,7 @@ fn totals(snapshot: &Snapshot, program: &Program) -> Value {
             "staging_bytes": snapshot.peak.staging_bytes,
         },
         "long_turns": snapshot.long_turns,
+        "consumers": snapshot.consumers.iter().map(consumer).collect::<Vec<_>>(),
         "drain": program.drain.as_ref().map(|drain| json!({
             "cause": drain.cause,
             "seconds": drain.taken.as_secs_f64(),
@@ -170,6 +173,21 @@ fn live(report: &mut Value, snapshot: &Snapshot) {
             })
         })
         .collect();
+}
+
+/// A consumer, and how far it is behind.
+fn consumer(status: &ConsumerStatus) -> Value {
+    let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+    json!({
+        "consumer": status.consumer,
+        "connections": status.connections,
+        "lag_bytes": status.lag_bytes,
+        "lag_seconds": seconds(status.lag),
+        "still_seconds": seconds(status.still_for),
+        "stalled": status.stalled,
+        "stalls": status.stalls,
+        "blocks": status.blocks,
+    })
 }
 
 fn connection(info: &ConnectionInfo, now: SystemTime) -> Value {

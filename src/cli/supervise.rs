@@ -23,6 +23,7 @@ use super::args::Serve;
 use super::notes::Notes;
 use super::report::{Drain, Program, Report};
 use super::sink::{self, Counts, Destination, Outcome, Outlets, Renderer};
+use super::watch::{self, Watch};
 use super::{FAILED, units::Brief};
 
 /// How long a list of connections may take.
@@ -95,6 +96,9 @@ pub(crate) struct Supervisor {
     sinks: usize,
     ending: Option<End>,
     failed: bool,
+    watch: Watch,
+    /// When to look at what acts.
+    look_at: Instant,
 }
 
 /// Since when, why, and until when it ends.
@@ -153,6 +157,8 @@ impl Supervisor {
             sinks,
             ending: None,
             failed: false,
+            watch: Watch::default(),
+            look_at: Instant::now() + watch::EVERY,
         })
     }
 
@@ -163,6 +169,7 @@ impl Supervisor {
                 // One side ended on its own; the other has as long as a drain.
                 self.end("failure", self.drain_timeout);
             }
+            self.look();
             match self.wait() {
                 Ok(event) => self.handle_event(event),
                 Err(RecvTimeoutError::Timeout) => {
@@ -179,16 +186,21 @@ impl Supervisor {
         self.finish()
     }
 
+    /// Once a second: what acts, and what does not any more?
+    fn look(&mut self) {
+        let now = Instant::now();
+        if now >= self.look_at {
+            self.look_at = now + watch::EVERY;
+            let lines = self.watch.look(&self.handle.snapshot(), now);
+            lines.into_iter().for_each(|line| self.notes.say(line));
+        }
+    }
+
     fn wait(&self) -> Result<Event, RecvTimeoutError> {
-        let Some(end) = &self.ending else {
-            return self
-                .events
-                .recv()
-                .map_err(|_| RecvTimeoutError::Disconnected);
-        };
-        let next = match self.outlets.stop.is_stopped() {
-            true => end.until,
-            false => end.sinks_until,
+        let next = match &self.ending {
+            None => self.look_at,
+            Some(end) if self.outlets.stop.is_stopped() => end.until.min(self.look_at),
+            Some(end) => end.sinks_until.min(self.look_at),
         };
         let within = next.saturating_duration_since(Instant::now());
         self.events.recv_timeout(within)
