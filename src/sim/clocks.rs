@@ -69,6 +69,8 @@ pub(super) struct Clocks {
     over: HashSet<ConnectionId>,
     /// Reactors in which somebody waited for staging after the last turn.
     starved: HashSet<usize>,
+    /// Reactors that were draining after their last turn.
+    drains: HashSet<usize>,
     /// Somebody asked for these to be closed.
     pub(super) told_to_close: HashSet<ConnectionId>,
     pub(super) draining: bool,
@@ -88,6 +90,7 @@ impl Clocks {
             clocks: HashMap::new(),
             over: HashSet::new(),
             starved: HashSet::new(),
+            drains: HashSet::new(),
             told_to_close: HashSet::new(),
             draining: false,
         }
@@ -136,6 +139,9 @@ impl Clocks {
             } else {
                 self.over.insert(seen.id);
             }
+        }
+        if sight.read_until.is_some() {
+            self.drains.insert(sight.reactor);
         }
         if sight.starves {
             self.starved.insert(sight.reactor);
@@ -226,6 +232,9 @@ impl Clocks {
         let starves = sight.starves || self.starved.contains(&who.reactor());
         let died = faults.happened(Fault::ConsumerDies) > 0;
         let old = sight.now - clock.opened;
+        // A release within a turn that takes its time counts as one at its beginning.
+        let still = still[seen.consumer].saturating_add(clock.unasked + clock.excuse);
+        let is_stalled = self.consumer_stall.is_some_and(|t| still >= t);
         let reason = seen.reason;
         if clock.reason.is_none()
             && let Some(reason) = reason
@@ -251,10 +260,7 @@ impl Clocks {
                 }
                 CloseReason::Age => ended(age.is_some_and(|t| old >= t)),
                 CloseReason::Stall => ended(stall.is_some_and(|t| clock.waited + slack >= t)),
-                CloseReason::ConsumerStalled => {
-                    let still = still[seen.consumer];
-                    ended(self.consumer_stall.is_some_and(|t| still >= t));
-                }
+                CloseReason::ConsumerStalled => ended(is_stalled),
                 CloseReason::Operator => ended(self.told_to_close.contains(&who)),
                 CloseReason::Shutdown => ended(self.draining || died),
                 CloseReason::ConsumerGone => ended(died),
@@ -266,9 +272,12 @@ impl Clocks {
                 CloseReason::System(_) => ended(faults.happened(Fault::FoundDead) > 0),
                 _ => {}
             }
+            // Who began to leave before a drain, in the same turn too, does not hear of it.
+            let lingers = sight.now + self.deadlines.linger;
             clock.leaves_by = Some(match sight.read_until {
-                Some(until) => until.max(sight.now),
-                None => sight.now + self.deadlines.linger,
+                Some(until) if self.drains.contains(&sight.reactor) => until.max(sight.now),
+                Some(until) => until.max(lingers),
+                None => lingers,
             });
         }
         let was_leaving = clock
@@ -277,9 +286,11 @@ impl Clocks {
         clock.reason = reason;
         if !seen.open {
             if let (Some(first), Some(by)) = (was_leaving, clock.leaves_by) {
-                // A drain or a stop, a lost consumer, an error and a ring that stays full cut it short.
+                // A drain or a stop, a lost or a stalled consumer, an error and a ring that stays full cut it
+                // short.
                 let is_cut = self.draining
                     || died
+                    || is_stalled
                     || stall.is_some_and(|t| clock.waited + slack >= t)
                     || network.has_ended(seen.peer)
                     || faults.happened(Fault::WatchFails) > 0;
