@@ -60,71 +60,8 @@ static SERIAL: AtomicU64 = AtomicU64::new(0);
 /// }
 /// ```
 ///
-/// What must not compile. A consumer in two threads at once, or twice:
-///
-/// ```compile_fail,E0277
-/// fn shared<T: Sync>() {}
-/// shared::<fanin::Consumer>();
-/// ```
-///
-/// ```compile_fail,E0277
-/// fn cloned<T: Clone>() {}
-/// cloned::<fanin::Consumer>();
-/// ```
-///
-/// Two batches at once:
-///
-/// ```compile_fail,E0499
-/// fn two(consumer: &mut fanin::Consumer) {
-///     let first = consumer.wait().unwrap();
-///     let second = consumer.wait().unwrap();
-///     first.release();
-/// }
-/// ```
-///
-/// A release while its records are borrowed:
-///
-/// ```compile_fail,E0505
-/// fn borrowed(consumer: &mut fanin::Consumer) {
-///     let batch = consumer.wait().unwrap();
-///     let record = batch.records().next();
-///     batch.release();
-///     println!("{record:?}");
-/// }
-/// ```
-///
-/// A release in part while its records are borrowed:
-///
-/// ```compile_fail,E0502
-/// fn partly(consumer: &mut fanin::Consumer) {
-///     let mut batch = consumer.wait().unwrap();
-///     let records = batch.records();
-///     batch.release_until(records.mark_here());
-///     drop(records);
-/// }
-/// ```
-///
-/// A release twice:
-///
-/// ```compile_fail,E0382
-/// fn twice(consumer: &mut fanin::Consumer) {
-///     let batch = consumer.wait().unwrap();
-///     batch.release();
-///     batch.release();
-/// }
-/// ```
-///
-/// A record that outlives its batch:
-///
-/// ```compile_fail,E0597
-/// fn outlives(consumer: &mut fanin::Consumer) {
-///     let record = {
-///         let batch = consumer.wait().unwrap();
-///         batch.records().next()
-///     };
-///     println!("{record:?}");
-/// }
-/// ```
+/// What must not compile (a second batch beside the first, a record that outlives its batch, and more) is in
+/// `tests/compile_fail/`.
 pub struct Consumer {
     index: usize,
     serial: u64,
