@@ -131,9 +131,14 @@ pub(crate) struct Conn {
     last_read: Tick,
     message_since: Tick,
     causes: u8,
-    /// When evictions that were due were put off, because the kernel held bytes.
-    looked: Option<Tick>,
+    /// The evictions that were due and were put off, because the kernel held bytes: a bit each, and when.
+    looks: u8,
+    idle_looked: Tick,
+    message_looked: Tick,
 }
+
+const IDLE_LOOKED: u8 = 1;
+const MESSAGE_LOOKED: u8 = 2;
 
 fn bit(cause: PauseCause) -> u8 {
     1 << cause as u8
@@ -158,7 +163,9 @@ impl Conn {
             last_read: now,
             message_since: now,
             causes: 0,
-            looked: None,
+            looks: 0,
+            idle_looked: now,
+            message_looked: now,
         }
     }
 
@@ -225,7 +232,8 @@ impl Conn {
     pub(crate) fn handle_held(&mut self, ticks: Tick) {
         self.last_read = self.last_read.wrapping_add(ticks);
         self.message_since = self.message_since.wrapping_add(ticks);
-        self.looked = self.looked.map(|at| at.wrapping_add(ticks));
+        self.idle_looked = self.idle_looked.wrapping_add(ticks);
+        self.message_looked = self.message_looked.wrapping_add(ticks);
     }
 
     /// Its peer finished. What is told of a connection that is closed is told too late to mean anything.
@@ -275,9 +283,30 @@ impl Conn {
         self.enter(State::Closed { reason });
     }
 
-    /// It was due for eviction, and the kernel held bytes for it: it has a second to be read once more.
-    pub(crate) fn handle_look(&mut self, now: Tick) {
-        self.looked = Some(now);
+    /// It was due for eviction by this reason, and the kernel held bytes for it: it has a second to be
+    /// read once more. Each reason has its own second: else one would put the other off, again and again.
+    pub(crate) fn handle_look(&mut self, reason: CloseReason, now: Tick) {
+        match reason {
+            CloseReason::Idle => {
+                self.looks |= IDLE_LOOKED;
+                self.idle_looked = now;
+            }
+            CloseReason::Message => {
+                self.looks |= MESSAGE_LOOKED;
+                self.message_looked = now;
+            }
+            other => unreachable!("nobody is looked at for {other}"),
+        }
+    }
+
+    /// When it was last looked at for this reason.
+    fn looked(&self, reason: CloseReason) -> Option<Tick> {
+        let (bit, at) = match reason {
+            CloseReason::Idle => (IDLE_LOOKED, self.idle_looked),
+            CloseReason::Message => (MESSAGE_LOOKED, self.message_looked),
+            _ => return None,
+        };
+        (self.looks & bit != 0).then_some(at)
     }
 
     /// Which deadline has come? `frozen` is for how long it has been waiting for its ring.
@@ -304,15 +333,15 @@ impl Conn {
         }
     }
 
-    /// The earlier of idle and message, if they run. One that was due when we looked is not looked for
-    /// again: bytes alone do not save a message that does not end.
+    /// The earlier of idle and message, if they run. One that was due when we looked for it is not looked
+    /// for again: bytes alone do not save a message that does not end.
     fn evicted_at(&self, clocks: &Clocks) -> Option<(Tick, Expired)> {
         if self.causes & bit(PauseCause::Operator) != 0 {
             return None;
         }
         let evicted = |since: Tick, time: Tick, reason| {
             let due = since.wrapping_add(time);
-            match self.looked.filter(|looked| has_come(*looked, due)) {
+            match self.looked(reason).filter(|looked| has_come(*looked, due)) {
                 Some(looked) => (looked.wrapping_add(LOOK), Expired::Close(reason)),
                 None => (due, Expired::Look(reason)),
             }

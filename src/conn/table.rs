@@ -5,7 +5,7 @@
 
 mod events;
 
-use self::events::{BEGINNINGS, Event, HORIZON, SETTINGS, USUAL, armed, events};
+use self::events::{BEGINNINGS, Event, HORIZON, LOOKED_FOR, SETTINGS, USUAL, armed, events};
 use super::*;
 use crate::close::Reason;
 use crate::table::{self, Case, Cell};
@@ -38,7 +38,23 @@ const STAGES: [Stage; 9] = [
     Stage::Closed(CloseReason::Age),
 ];
 
-const LOOKS: [(&str, Option<Tick>); 3] = [("no", None), ("@95", Some(95)), ("@145", Some(145))];
+/// When each of [`LOOKED_FOR`] was.
+type Looks = &'static [(CloseReason, Tick)];
+
+/// Which looks there were. Of the usual settings all came when the deadline had.
+const LOOKS: [(&str, Looks); 5] = [
+    ("no", &[]),
+    (
+        "early",
+        &[(CloseReason::Message, 55), (CloseReason::Idle, 55)],
+    ),
+    ("message", &[(CloseReason::Message, 95)]),
+    ("idle", &[(CloseReason::Idle, 145)]),
+    (
+        "both",
+        &[(CloseReason::Message, 95), (CloseReason::Idle, 145)],
+    ),
+];
 
 /// A name for each state: a new one does not compile, and fails until there is a fixture of it.
 fn name(state: State) -> &'static str {
@@ -103,13 +119,18 @@ fn begun_text(conn: &Conn) -> String {
 }
 
 fn looked_text(conn: &Conn, born: Tick) -> String {
-    match conn.looked {
-        Some(at) => format!("looked @{}", at.wrapping_sub(born)),
-        None => "looked no".to_owned(),
+    let one = |reason: CloseReason| {
+        let at = conn.looked(reason)?.wrapping_sub(born);
+        Some(format!(" {reason}@{at}"))
+    };
+    let looks: String = LOOKED_FOR.into_iter().filter_map(one).collect();
+    match looks.is_empty() {
+        true => "looked no".to_owned(),
+        false => format!("looked{looks}"),
     }
 }
 
-fn fixture(stage: Stage, beginning: usize, end: &str, look: Option<Tick>, born: Tick) -> Conn {
+fn fixture(stage: Stage, beginning: usize, end: &str, looks: Looks, born: Tick) -> Conn {
     let at = |tick: Tick| born.wrapping_add(tick);
     let (_, partial, staged) = BEGINNINGS[beginning];
     let mut conn = Conn::new(born);
@@ -118,8 +139,8 @@ fn fixture(stage: Stage, beginning: usize, end: &str, look: Option<Tick>, born: 
     conn.handle_read(4, at(READ));
     *conn.partial_mut() = partial;
     conn.handle_cut(8 - staged as u64, 0, staged);
-    if let Some(tick) = look {
-        conn.handle_look(at(tick));
+    for (reason, tick) in looks {
+        conn.handle_look(*reason, at(*tick));
     }
     match end {
         "fin" => conn.handle_fin(at(ENDED)),
@@ -246,7 +267,7 @@ fn stage_rows(stage: Stage, born: Tick) -> Vec<(String, Vec<String>)> {
     lines
 }
 
-const WIDTHS: [usize; 9] = [25, 8, 11, 11, 32, 8, 21, 7, 0];
+const WIDTHS: [usize; 9] = [25, 8, 11, 12, 32, 8, 21, 7, 0];
 const HEADS: [&str; 9] = [
     "event", "begun", "end", "looked", "next", "service", "armed", "returns", "and",
 ];
@@ -275,7 +296,7 @@ fn table(born: Tick) -> String {
         ));
     }
     for stage in STAGES {
-        let conn = fixture(stage, 0, "", None, born);
+        let conn = fixture(stage, 0, "", &[], born);
         let title = match conn.reason() {
             Some(reason) => format!("{}({reason})", name(conn.state())),
             None => state_text(&conn, born, None),
@@ -303,7 +324,8 @@ The event comes at 60; a close says: until 170; held: for 25; read: 7 bytes; cut
 
   begun    none; part: a part is staged; auto: one of which the framing is not known yet;
            skipN, skipTo: in a message that is not delivered, by count, to a delimiter
-  looked   when evictions that were due by then were put off, because the kernel held bytes
+  looked   evictions that were put off because the kernel held bytes, each for itself: message at 95, idle
+           at 145; early: both at 55, when none was due
   *        whatever it is: every value was tried, and none makes a difference; not x: every value but x
   next     @ when it was paused; (first): the reason that it had; (given): the event's
   service  served: may stand in the FIFO of its ring; discards: is read into scratch
@@ -374,6 +396,6 @@ fn what_is_armed_is_the_first_tick_that_has_something_to_say() {
 #[test]
 fn the_table_has_every_event_and_every_state() {
     let methods = events().iter().map(|event| event.method()).collect();
-    let states = STAGES.map(|stage| name(fixture(stage, 0, "", None, 0).state()));
+    let states = STAGES.map(|stage| name(fixture(stage, 0, "", &[], 0).state()));
     table::assert_complete(include_str!("mod.rs"), methods, states.to_vec());
 }

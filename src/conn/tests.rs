@@ -29,7 +29,7 @@ fn an_open_connection_that_is_quiet_is_looked_at_and_then_evicted() {
         conn.handle_timeout(&CLOCKS, 0, 100),
         Expired::Look(CloseReason::Idle)
     );
-    conn.handle_look(100);
+    conn.handle_look(CloseReason::Idle, 100);
     assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(100 + LOOK));
     assert_eq!(
         conn.handle_timeout(&CLOCKS, 0, 99 + LOOK),
@@ -45,7 +45,7 @@ fn an_open_connection_that_is_quiet_is_looked_at_and_then_evicted() {
 #[test]
 fn a_byte_found_by_the_look_saves_an_idle_connection() {
     let mut conn = open();
-    conn.handle_look(100);
+    conn.handle_look(CloseReason::Idle, 100);
     conn.handle_read(1, 101);
     assert_eq!(conn.handle_timeout(&CLOCKS, 0, 200), Expired::Nothing);
     assert_eq!(
@@ -56,22 +56,41 @@ fn a_byte_found_by_the_look_saves_an_idle_connection() {
 }
 
 #[test]
-fn two_evictions_that_are_due_do_not_put_each_other_off_for_ever() {
+fn a_look_for_one_eviction_does_not_put_the_other_off() {
     let mut conn = open();
-    conn.handle_message(50);
     conn.handle_read(3, 0);
+    conn.handle_message(0);
     conn.handle_cut(0, 0, 3);
-    conn.handle_look(60);
+    conn.handle_look(CloseReason::Message, 10);
+    conn.handle_read(1, 11);
+    conn.handle_cut(0, 0, 4);
+    // As quiet as it may be, and no more: it is looked at within the second of the message's look.
     assert_eq!(
-        conn.handle_timeout(&CLOCKS, 0, 100),
+        conn.handle_timeout(&CLOCKS, 0, 111),
         Expired::Look(CloseReason::Idle)
     );
-    conn.handle_look(100);
-    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(100 + LOOK));
-    assert!(matches!(
+    conn.handle_look(CloseReason::Idle, 111);
+    conn.handle_read(1, 112);
+    conn.handle_cut(0, 0, 5);
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(10 + LOOK));
+    assert_eq!(
+        conn.handle_timeout(&CLOCKS, 0, 10 + LOOK),
+        Expired::Close(CloseReason::Message)
+    );
+}
+
+#[test]
+fn nor_does_a_look_for_a_message_save_whoever_is_idle() {
+    let mut conn = open();
+    conn.handle_read(3, 0);
+    conn.handle_cut(0, 0, 3);
+    conn.handle_message(95);
+    conn.handle_look(CloseReason::Idle, 100);
+    conn.handle_look(CloseReason::Message, 105);
+    assert_eq!(
         conn.handle_timeout(&CLOCKS, 0, 100 + LOOK),
-        Expired::Close(_)
-    ));
+        Expired::Close(CloseReason::Idle)
+    );
 }
 
 #[test]
@@ -96,7 +115,7 @@ fn bytes_found_by_the_look_do_not_save_a_message_that_does_not_end() {
     conn.handle_read(3, 50);
     conn.handle_message(50);
     conn.handle_cut(0, 0, 3);
-    conn.handle_look(60);
+    conn.handle_look(CloseReason::Message, 60);
     conn.handle_read(1, 60 + LOOK);
     conn.handle_cut(0, 0, 4);
     assert_eq!(
@@ -298,7 +317,8 @@ fn ticks_may_wrap() {
 fn happen(conn: &mut Conn, event: u8, ticks: Tick, now: Tick) {
     match event {
         0 => conn.handle_message(now),
-        1 => conn.handle_look(now),
+        1 => conn.handle_look(CloseReason::Idle, now),
+        6 => conn.handle_look(CloseReason::Message, now),
         2 => conn.handle_held(ticks),
         3 => assert!(conn.handle_pause(PauseCause::Operator, now) || conn.causes != 0),
         4 => assert!(conn.handle_resume(PauseCause::Operator) || conn.state() == State::Open),
@@ -326,7 +346,7 @@ proptest! {
         idle in prop::option::of(1u32..200),
         message in prop::option::of(1u32..200),
         age in prop::option::of(1u32..400),
-        walk in prop::collection::vec((0u8..7, 0u32..60), 0..12),
+        walk in prop::collection::vec((0u8..9, 0u32..60), 0..12),
     ) {
         let clocks = Clocks { idle, message, age, linger: 0 };
         let mut conn = Conn::new(born);

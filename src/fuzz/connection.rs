@@ -24,7 +24,7 @@ enum Event {
     Reset,
     Close(CloseReason, u64),
     End(CloseReason),
-    Look,
+    Look(CloseReason),
 }
 
 /// Any events in any order; a deadline came, or a state other than `Open`.
@@ -86,9 +86,9 @@ fn event(input: &mut Input<'_>, now: u64, told: &History) -> Event {
         13 => match input.below(3) {
             0 => Event::Reset,
             1 => Event::End(reason(input)),
-            _ => Event::Look,
+            _ => Event::Look(CloseReason::Idle),
         },
-        14 => Event::Look,
+        14 => Event::Look(CloseReason::Message),
         _ => Event::Close(reason(input), now + input.below(256) as u64),
     }
 }
@@ -121,7 +121,7 @@ fn apply(conn: &mut Conn, event: Event, now: Tick, born: Tick, before: &History,
             assert_eq!(conn.handle_close(reason, at(born, until)), is_new);
         }
         Event::End(reason) => conn.handle_end(reason),
-        Event::Look => conn.handle_look(now),
+        Event::Look(reason) => conn.handle_look(reason, now),
     }
 }
 
@@ -281,14 +281,18 @@ impl History {
         }
         let (staged, skips) = self.begun();
         let message = clocks.message.filter(|_| staged > 0 || skips);
-        let looked = self.moved(|event| matches!(event, Event::Look));
+        let looks = [
+            self.moved(|event| matches!(event, Event::Look(CloseReason::Message))),
+            self.moved(|event| matches!(event, Event::Look(CloseReason::Idle))),
+        ];
         // Of two that come at once, the message is told.
         let mut due: Vec<(u64, Expired)> = [
             (message, self.message_since(), CloseReason::Message),
             (clocks.idle, self.last_read(), CloseReason::Idle),
         ]
         .into_iter()
-        .filter_map(|(time, since, reason)| {
+        .zip(looks)
+        .filter_map(|((time, since, reason), looked)| {
             let due = since + u64::from(time?);
             Some(match looked {
                 Some(looked) if looked >= due => (looked + LOOK, Expired::Close(reason)),

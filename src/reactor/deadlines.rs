@@ -54,7 +54,7 @@ impl<N: Net> Reactor<N> {
         if slot.place == Place::Nowhere && self.net.unread(stream) == Some(0) {
             return self.begin_close(key, reason);
         }
-        slot.conn.handle_look(self.tick);
+        slot.conn.handle_look(reason, self.tick);
         slot.ready = true;
         self.enqueue(key);
         self.rearm(key);

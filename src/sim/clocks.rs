@@ -36,10 +36,6 @@ struct Clock {
     waits: Option<Duration>,
     full_since: Option<Duration>,
     waited: Duration,
-    /// How long it had been quiet when its message was due, and how old its message was when it had been
-    /// quiet for too long: a look for the one puts the other off.
-    quiet_at_look: Duration,
-    unfinished_at_look: Duration,
     held: bool,
     received: u64,
     /// How often it was held up, since the last read and since its message began: each time the reactor's
@@ -122,8 +118,6 @@ impl Clocks {
                 waits: None,
                 full_since: None,
                 waited: Duration::ZERO,
-                quiet_at_look: Duration::ZERO,
-                unfinished_at_look: Duration::ZERO,
                 held: false,
                 received: 0,
                 holds: 0,
@@ -169,19 +163,8 @@ impl Clocks {
             clock.quiet += took;
             clock.unfinished = clock.unfinished.map(|time| time + took);
         }
-        let unfinished = clock.unfinished.unwrap_or_default();
-        let slack = TICK * (2 + clock.holds);
-        let is_due =
-            |limit: Option<Duration>, time| limit.is_some_and(|limit| time + slack >= limit);
-        if is_due(self.deadlines.idle, clock.quiet) {
-            clock.unfinished_at_look = unfinished;
-        }
-        if is_due(self.deadlines.message, unfinished) && clock.quiet_at_look.is_zero() {
-            clock.quiet_at_look = clock.quiet;
-        }
         if seen.received > clock.received && clock.reason.is_none() {
             clock.quiet = Duration::ZERO;
-            clock.quiet_at_look = Duration::ZERO;
             clock.holds = 0;
             let starts = &self.known(seen).starts;
             let is_known = !starts.is_empty();
@@ -196,7 +179,6 @@ impl Clocks {
             };
             if clock.unfinished.unwrap_or_default().is_zero() {
                 clock.holds_of_message = 0;
-                clock.unfinished_at_look = Duration::ZERO;
             }
             clock.waits = None;
         }
@@ -314,21 +296,13 @@ impl Clocks {
             |reason: CloseReason| format!("{who}: {} is overdue: {clock:?}", reason.label());
         assert!(!is_late(age, old, TICK), "{}", label(CloseReason::Age));
         assert!(
-            !is_late(
-                idle.map(|t| t.max(clock.quiet_at_look)),
-                clock.quiet,
-                SECOND + LATE
-            ),
+            !is_late(idle, clock.quiet, SECOND + LATE),
             "{}",
             label(CloseReason::Idle)
         );
         let unfinished = clock.unfinished.unwrap_or_default();
         assert!(
-            !is_late(
-                message.map(|t| t.max(clock.unfinished_at_look)),
-                unfinished,
-                SECOND + LATE
-            ),
+            !is_late(message, unfinished, SECOND + LATE),
             "{}",
             label(CloseReason::Message)
         );

@@ -13,6 +13,9 @@ const HELD: Tick = 25;
 /// Later than every deadline.
 pub(super) const HORIZON: Tick = 1100;
 
+/// Evictions that are put off.
+pub(super) const LOOKED_FOR: [CloseReason; 2] = [CloseReason::Message, CloseReason::Idle];
+
 /// What is begun.
 pub(super) const BEGINNINGS: [(&str, Partial, usize); 5] = [
     ("none", Partial::Between, 0),
@@ -63,7 +66,7 @@ pub(super) enum Event {
     Reset,
     Close(CloseReason),
     End(CloseReason),
-    Look,
+    Look(CloseReason),
     Timeout(usize),
 }
 
@@ -71,7 +74,8 @@ pub(super) fn events() -> Vec<Event> {
     let causes = || PauseCause::ALL.iter().copied();
     let reasons = || CloseReason::ALL.iter().copied();
     let mut events: Vec<_> = (0..SETTINGS.len()).map(Event::Timeout).collect();
-    events.extend([Event::Look, Event::Read, Event::Message]);
+    events.extend(LOOKED_FOR.map(Event::Look));
+    events.extend([Event::Read, Event::Message]);
     events.extend((0..BEGINNINGS.len()).map(Event::Cut));
     events.extend(causes().map(Event::Pause));
     events.extend(causes().map(Event::Resume));
@@ -94,17 +98,17 @@ impl Event {
             Self::Reset => "reset",
             Self::Close(_) => "close",
             Self::End(_) => "end",
-            Self::Look => "look",
+            Self::Look(_) => "look",
             Self::Timeout(_) => "timeout",
         }
     }
 
     pub(super) fn argument(self) -> &'static str {
         match self {
-            Self::Read | Self::Message | Self::Held | Self::Fin | Self::Reset | Self::Look => "",
+            Self::Read | Self::Message | Self::Held | Self::Fin | Self::Reset => "",
             Self::Cut(beginning) => BEGINNINGS[beginning].0,
             Self::Pause(cause) | Self::Resume(cause) => cause.label(),
-            Self::Close(reason) | Self::End(reason) => reason.label(),
+            Self::Look(reason) | Self::Close(reason) | Self::End(reason) => reason.label(),
             Self::Timeout(setting) => SETTINGS[setting].0,
         }
     }
@@ -137,7 +141,7 @@ impl Event {
                 return conn.handle_close(reason, until).to_string();
             }
             Self::End(reason) => conn.handle_end(reason),
-            Self::Look => conn.handle_look(now),
+            Self::Look(reason) => conn.handle_look(reason, now),
             Self::Timeout(setting) => return verdicts(conn, setting, born),
         }
         "-".to_owned()
