@@ -47,6 +47,9 @@ pub enum CloseReason {
     ConsumerStalled,
     /// A system call failed for this connection, with this `errno`.
     System(u16),
+    /// A message was begun, and over a window less of it came than the least rate, while we would have
+    /// read it.
+    Trickle,
 }
 
 /// What a [`CloseReason`] allows to happen between the decision to close and the end.
@@ -65,7 +68,9 @@ impl CloseReason {
     pub(crate) fn farewell(self) -> Farewell {
         match self {
             Self::Eof | Self::Age | Self::Operator | Self::Shutdown => Farewell::Deliver,
-            Self::Idle | Self::Message | Self::Oversize | Self::Protocol => Farewell::Discard,
+            Self::Idle | Self::Message | Self::Oversize | Self::Protocol | Self::Trickle => {
+                Farewell::Discard
+            }
             Self::Reset
             | Self::Stall
             | Self::ConsumerGone
@@ -105,6 +110,7 @@ impl Reason for CloseReason {
         Self::ConsumerGone,
         Self::System(0),
         Self::ConsumerStalled,
+        Self::Trickle,
     ];
 
     fn index(self) -> usize {
@@ -122,6 +128,7 @@ impl Reason for CloseReason {
             Self::ConsumerGone => 10,
             Self::System(_) => 11,
             Self::ConsumerStalled => 12,
+            Self::Trickle => 13,
         }
     }
 
@@ -140,6 +147,7 @@ impl Reason for CloseReason {
             Self::ConsumerGone => "consumer_gone",
             Self::System(_) => "system",
             Self::ConsumerStalled => "consumer_stalled",
+            Self::Trickle => "trickle",
         }
     }
 }

@@ -129,6 +129,7 @@ impl Checked {
                 clocks: Clocks {
                     idle: config.deadlines.idle.map(clock),
                     message: config.deadlines.message.map(clock),
+                    window: config.least_rate.map(|least| clock(least.window)),
                     age: config.deadlines.age.map(clock),
                     linger: clock(config.deadlines.linger),
                 },
@@ -138,6 +139,7 @@ impl Checked {
                     .collect(),
                 octet_limits: self.limits(&Framing::Octet),
                 stall: config.deadlines.stall,
+                least_rate: config.least_rate,
                 staging_bytes: self.staging_bytes(),
                 route: config.route,
                 reroute: config.on_consumer_gone == OnConsumerGone::Reroute,

@@ -4,10 +4,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::{Config, Listen, ListenAddr, OnOversize};
 use crate::frame::{Framing, OversizePolicy};
 use crate::peer::{MAX_REACTORS, MAX_SLOTS};
+use crate::policy::LeastRate;
 use crate::reactor::{MARKS, READ_SIZES, claim_len, slot_bytes, staging_class, staging_most};
 use crate::status::{Bytes, MemoryBound};
 
@@ -192,6 +194,9 @@ impl Config {
             }
         }
         self.overload(&mut refuse);
+        if let Some(least) = self.least_rate {
+            self.least_rate(least, &mut refuse);
+        }
         let (ring_bytes, low, high) = self.ring(&mut refuse);
         if errors.is_empty() {
             Ok(Checked {
@@ -202,6 +207,23 @@ impl Config {
             })
         } else {
             Err(ConfigErrors(errors))
+        }
+    }
+
+    fn least_rate(&self, least: LeastRate, refuse: &mut impl FnMut(&'static str, String, String)) {
+        if least.bytes_per_sec == 0 {
+            let reason = "nobody is slower; without a value it is off";
+            refuse("least_rate.bytes_per_sec", "0".into(), reason.into());
+        }
+        let window = format!("{:?}", least.window);
+        if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&least.window) {
+            let reason = "1 s to 1 h are possible";
+            refuse("least_rate.window", window, reason.into());
+        } else if let Some(message) = self.deadlines.message.filter(|m| *m <= least.window) {
+            let reason = format!(
+                "a message is closed for its age before, after {message:?}: less than that"
+            );
+            refuse("least_rate.window", window, reason);
         }
     }
 
@@ -556,6 +578,15 @@ mod tests {
         ] {
             let error = text.parse::<ListenAddr>().unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_least_rate_that_can_never_fire_is_refused() {
+        for (rate, secs, is_legal) in [(1, 1, true), (0, 1, false), (9, 0, false), (9, 30, false)] {
+            let mut config = listening();
+            config.least_rate = Some(LeastRate::new(rate, Duration::from_secs(secs)));
+            assert_eq!(config.validate().is_ok(), is_legal, "{rate} in {secs} s");
         }
     }
 }

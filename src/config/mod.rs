@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::frame::Framing;
 use crate::net::Keepalive;
-use crate::policy::Route;
+use crate::policy::{LeastRate, Route};
 
 pub use self::bind::{BindError, Fanin};
 pub use self::check::{Checked, ConfigError, ConfigErrors};
@@ -62,6 +62,9 @@ pub struct Config {
     pub backlog: u32,
     /// The clocks of a connection.
     pub deadlines: Deadlines,
+    /// How fast an unfinished message must come at the least; `None`: as slowly as it likes, until
+    /// [`Deadlines::message`].
+    pub least_rate: Option<LeastRate>,
     /// How vanished peers are found.
     pub keepalive: Keepalive,
     /// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged. `None`: the kernel's default.
@@ -172,6 +175,7 @@ impl Default for Config {
             receive_buffer: 64 << 10,
             backlog: 1024,
             deadlines: Deadlines::default(),
+            least_rate: None,
             keepalive: Keepalive::default(),
             user_timeout: None,
             route: Route::default(),

@@ -25,6 +25,9 @@
 //! | staging  | a read that could not be staged    | any release of staging          | run           | -     | runs |
 //! | operator | `Handle::pause`                    | `Handle::resume`, any close     | frozen        | -     | runs |
 //!
+//! The window of the least rate is open only in `Open`, and not while its ring is full: of the causes that
+//! are ours none counts against a peer. After a pause another window begins.
+//!
 //! Frozen clocks go on where they stood: what held the connection up says afterwards for how long
 //! ([`Conn::handle_held`]), so that our slowness evicts nobody.
 //!
@@ -55,6 +58,8 @@ const LOOK: Tick = TICKS_PER_SEC;
 pub(crate) struct Clocks {
     pub(crate) idle: Option<Tick>,
     pub(crate) message: Option<Tick>,
+    /// The window of the least rate.
+    pub(crate) window: Option<Tick>,
     pub(crate) age: Option<Tick>,
     pub(crate) linger: Tick,
 }
@@ -112,6 +117,9 @@ pub(crate) enum Expired {
     /// An eviction is due: see first whether the kernel holds bytes, then say so by
     /// [`Conn::handle_look`].
     Look(CloseReason),
+    /// A window of the least rate is over: see whether [`Conn::window_bytes`] are too few. If so, look and
+    /// close as for the other evictions; else say so by [`Conn::handle_window`].
+    Weigh,
     /// Close, by the reason's farewell.
     Close(CloseReason),
     /// The farewell has taken long enough.
@@ -135,10 +143,15 @@ pub(crate) struct Conn {
     looks: u8,
     idle_looked: Tick,
     message_looked: Tick,
+    /// Since when the least rate is weighed, and what had been received until then.
+    window_since: Tick,
+    window_from: u64,
 }
 
 const IDLE_LOOKED: u8 = 1;
 const MESSAGE_LOOKED: u8 = 2;
+/// The window that is open is the second of a look.
+const TRICKLE_LOOKED: u8 = 4;
 
 fn bit(cause: PauseCause) -> u8 {
     1 << cause as u8
@@ -147,6 +160,15 @@ fn bit(cause: PauseCause) -> u8 {
 /// Has `deadline` come at `now`? Ticks wrap after 397 days.
 pub(crate) fn has_come(now: Tick, deadline: Tick) -> bool {
     now.wrapping_sub(deadline) < 1 << 31
+}
+
+/// Of two that come at once, the first.
+fn earlier(a: Option<(Tick, Expired)>, b: Option<(Tick, Expired)>) -> Option<(Tick, Expired)> {
+    match (a, b) {
+        (Some(a), Some(b)) if has_come(b.0, a.0) => Some(a),
+        (a, None) => a,
+        (_, b) => b,
+    }
 }
 
 impl Conn {
@@ -166,6 +188,8 @@ impl Conn {
             looks: 0,
             idle_looked: now,
             message_looked: now,
+            window_since: now,
+            window_from: 0,
         }
     }
 
@@ -190,6 +214,17 @@ impl Conn {
     /// What is unfinished now, if anything is, began with what was just read.
     pub(crate) fn handle_message(&mut self, now: Tick) {
         self.message_since = now;
+        self.looks &= !TRICKLE_LOOKED;
+        self.window_since = now;
+        // All of the read in which it began counts for it, and what was staged before.
+        self.window_from = self.published + self.discarded;
+    }
+
+    /// Enough came in the window that is over, or it was no time of its peer's: another one begins.
+    pub(crate) fn handle_window(&mut self, now: Tick) {
+        self.looks &= !TRICKLE_LOOKED;
+        self.window_since = now;
+        self.window_from = self.received;
     }
 
     /// What was read has been cut: so much was published and discarded, so much is staged now.
@@ -234,6 +269,8 @@ impl Conn {
         self.message_since = self.message_since.wrapping_add(ticks);
         self.idle_looked = self.idle_looked.wrapping_add(ticks);
         self.message_looked = self.message_looked.wrapping_add(ticks);
+        // And a tick that was not whole: else many short waits would count against it.
+        self.window_since = self.window_since.wrapping_add(ticks + 1);
     }
 
     /// Its peer finished. What is told of a connection that is closed is told too late to mean anything.
@@ -295,15 +332,20 @@ impl Conn {
                 self.looks |= MESSAGE_LOOKED;
                 self.message_looked = now;
             }
+            CloseReason::Trickle => {
+                self.looks |= TRICKLE_LOOKED;
+                self.window_since = now;
+            }
             other => unreachable!("nobody is looked at for {other}"),
         }
     }
 
     /// When it was last looked at for this reason.
-    fn looked(&self, reason: CloseReason) -> Option<Tick> {
+    pub(crate) fn looked(&self, reason: CloseReason) -> Option<Tick> {
         let (bit, at) = match reason {
             CloseReason::Idle => (IDLE_LOOKED, self.idle_looked),
             CloseReason::Message => (MESSAGE_LOOKED, self.message_looked),
+            CloseReason::Trickle => (TRICKLE_LOOKED, self.window_since),
             _ => return None,
         };
         (self.looks & bit != 0).then_some(at)
@@ -333,7 +375,7 @@ impl Conn {
         }
     }
 
-    /// The earlier of idle and message, if they run. One that was due when we looked for it is not looked
+    /// The earliest of idle, message and window, if they run. One that was due when we looked for it is not looked
     /// for again: bytes alone do not save a message that does not end.
     fn evicted_at(&self, clocks: &Clocks) -> Option<(Tick, Expired)> {
         if self.causes & bit(PauseCause::Operator) != 0 {
@@ -354,10 +396,15 @@ impl Conn {
             .message
             .filter(|_| begun)
             .map(|time| evicted(self.message_since, time, CloseReason::Message));
-        match (idle, message) {
-            (Some(a), Some(b)) => Some(if has_come(a.0, b.0) { b } else { a }),
-            (a, b) => a.or(b),
-        }
+        let window = clocks
+            .window
+            .filter(|_| begun && self.state == State::Open)
+            .map(|time| {
+                let looked = self.looks & TRICKLE_LOOKED != 0;
+                let time = if looked { LOOK } else { time };
+                (self.window_since.wrapping_add(time), Expired::Weigh)
+            });
+        earlier(earlier(message, window), idle)
     }
 
     // What it wants.
@@ -446,14 +493,17 @@ impl Conn {
         self.last_read
     }
 
-    /// Bytes a second of the message that is staged, since it began; `held`: for how long of that it
-    /// has been waiting for its ring. `None`: younger than a second, or an operator holds it up.
-    pub(crate) fn message_rate(&self, held: Tick, now: Tick) -> Option<u64> {
+    /// For how long what is unfinished has been coming; `held`: for how long of that it has been waiting
+    /// for its ring.
+    pub(crate) fn message_took(&self, held: Tick, now: Tick) -> Tick {
         let took = now.wrapping_sub(self.message_since.wrapping_add(held));
-        if !(TICKS_PER_SEC..1 << 31).contains(&took) || self.is_paused_by(PauseCause::Operator) {
-            return None;
-        }
-        Some(u64::from(self.staged) * u64::from(TICKS_PER_SEC) / u64::from(took))
+        // What held it up is known by the tick, and may seem longer than all.
+        if took < 1 << 31 { took } else { 0 }
+    }
+
+    /// What came since the window of the least rate began.
+    pub(crate) fn window_bytes(&self) -> u64 {
+        self.received - self.window_from
     }
 
     pub(crate) fn books(&self) -> Books {

@@ -42,7 +42,7 @@ const STAGES: [Stage; 9] = [
 type Looks = &'static [(CloseReason, Tick)];
 
 /// Which looks there were. Of the usual settings all came when the deadline had.
-const LOOKS: [(&str, Looks); 5] = [
+const LOOKS: [(&str, Looks); 6] = [
     ("no", &[]),
     (
         "early",
@@ -50,6 +50,7 @@ const LOOKS: [(&str, Looks); 5] = [
     ),
     ("message", &[(CloseReason::Message, 95)]),
     ("idle", &[(CloseReason::Idle, 145)]),
+    ("trickle", &[(CloseReason::Trickle, 85)]),
     (
         "both",
         &[(CloseReason::Message, 95), (CloseReason::Idle, 145)],
@@ -172,6 +173,8 @@ fn case(given: [&'static str; 3], mut conn: Conn, event: Event, born: Tick) -> C
             looked_text(conn, born),
             format!("read@{}", conn.last_read().wrapping_sub(born)),
             format!("message@{}", conn.message_since.wrapping_sub(born)),
+            format!("window@{}", conn.window_since.wrapping_sub(born)),
+            format!("of it {}", conn.window_bytes()),
         ]
     };
     let (before, books) = (look(&conn), conn.books());
@@ -288,11 +291,12 @@ fn table(born: Tick) -> String {
         let deadlines = [
             at(BEGUN, clocks.message),
             at(READ, clocks.idle),
+            at(BEGUN, clocks.window),
             at(0, clocks.age),
         ];
-        let [message, idle, age] = deadlines;
+        let [message, idle, window, age] = deadlines;
         text.push_str(&format!(
-            "  {word:<12}  message {message:<4} idle {idle:<4} age {age:<5} waiting {frozen}\n"
+            "  {word:<12}  message {message:<4} idle {idle:<4} window {window:<4} age {age:<5} waiting {frozen}\n"
         ));
     }
     for stage in STAGES {
@@ -325,13 +329,14 @@ The event comes at 60; a close says: until 170; held: for 25; read: 7 bytes; cut
   begun    none; part: a part is staged; auto: one of which the framing is not known yet;
            skipN, skipTo: in a message that is not delivered, by count, to a delimiter
   looked   evictions that were put off because the kernel held bytes, each for itself: message at 95, idle
-           at 145; early: both at 55, when none was due
+           at 145, trickle at 85, where its window begins again; early: both at 55, when none was due
   *        whatever it is: every value was tried, and none makes a difference; not x: every value but x
   next     @ when it was paused; (first): the reason that it had; (given): the event's
   service  served: may stand in the FIFO of its ring; discards: is read into scratch
   armed    the next deadline when it is read / when it waits for its ring; one if both are the same
   returns  of timeout, at every tick from 50 to 1100: what it says from each of these on, before that nothing
-  and      what else is not as it was: times of last read and of the message's beginning, books
+  and      what else is not as it was: times of last read, of the message's and the window's beginning,
+           what came in the window, books
   =        not changed; a value is there if it changed, or if the event leaves the same whatever was there
   (any)    arguments that make no difference are one row: names, farewells, or any
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 const CLOCKS: Clocks = Clocks {
     idle: Some(100),
     message: Some(10),
+    window: None,
     age: Some(1000),
     linger: 5,
 };
@@ -206,20 +207,76 @@ fn a_pause_ends_when_its_last_cause_does() {
 }
 
 #[test]
-fn a_message_is_slow_by_its_own_time_and_not_by_ours() {
+fn a_message_has_been_coming_for_its_own_time_and_not_for_ours() {
     let mut conn = open();
     conn.handle_read(1000, 0);
     conn.handle_cut(0, 0, 1000);
-    assert_eq!(conn.message_rate(0, 124), None, "too young to tell");
-    assert_eq!(conn.message_rate(0, 125), Some(1000));
-    assert_eq!(
-        conn.message_rate(125, 250),
-        Some(1000),
-        "it waited for its ring"
-    );
-    assert_eq!(conn.message_rate(126, 125), None);
-    conn.handle_pause(PauseCause::Operator, 125);
-    assert_eq!(conn.message_rate(0, 1250), None);
+    assert_eq!(conn.message_took(0, 125), 125);
+    assert_eq!(conn.message_took(125, 250), 125, "it waited for its ring");
+    assert_eq!(conn.message_took(126, 125), 0, "not for less than nothing");
+}
+
+const WINDOW: Clocks = Clocks {
+    idle: None,
+    message: None,
+    window: Some(1250),
+    age: None,
+    linger: 5,
+};
+
+/// With so many bytes of an unfinished message, all in one read.
+fn begun(bytes: usize) -> Conn {
+    let mut conn = open();
+    conn.handle_read(bytes, 0);
+    conn.handle_message(0);
+    conn.handle_cut(0, 0, bytes);
+    conn
+}
+
+#[test]
+fn an_unfinished_message_is_weighed_window_by_window() {
+    let mut conn = begun(7);
+    assert_eq!(conn.poll_timeout(&WINDOW, false), Some(1250));
+    assert_eq!(conn.handle_timeout(&WINDOW, 0, 1249), Expired::Nothing);
+    assert_eq!(conn.handle_timeout(&WINDOW, 0, 1250), Expired::Weigh);
+    assert_eq!(conn.window_bytes(), 7);
+    conn.handle_window(1250);
+    assert_eq!(conn.window_bytes(), 0, "old bytes do not save it again");
+    assert_eq!(conn.poll_timeout(&WINDOW, false), Some(2500));
+    conn.handle_read(2, 1300);
+    conn.handle_cut(0, 0, 9);
+    assert_eq!(conn.poll_timeout(&WINDOW, false), Some(2500));
+    assert_eq!(conn.window_bytes(), 2);
+}
+
+#[test]
+fn a_look_for_trickling_lasts_a_second_and_is_in_the_same_window() {
+    let mut conn = begun(7);
+    conn.handle_look(CloseReason::Trickle, 1250);
+    assert_eq!(conn.poll_timeout(&WINDOW, false), Some(1250 + LOOK));
+    conn.handle_read(1, 1251);
+    conn.handle_cut(0, 0, 8);
+    assert_eq!(conn.window_bytes(), 8);
+    assert_eq!(conn.looked(CloseReason::Trickle), Some(1250));
+    conn.handle_message(1252);
+    assert_eq!(conn.looked(CloseReason::Trickle), None, "another message");
+    assert_eq!(conn.poll_timeout(&WINDOW, false), Some(1252 + 1250));
+}
+
+#[test]
+fn nobody_is_weighed_between_messages_or_while_we_do_not_read() {
+    let mut conn = begun(7);
+    assert_eq!(conn.poll_timeout(&WINDOW, true), None, "its ring is full");
+    conn.handle_held(100);
+    assert_eq!(conn.poll_timeout(&WINDOW, false), Some(1351));
+    for cause in [PauseCause::Staging, PauseCause::Operator] {
+        conn.handle_pause(cause, 20);
+        assert_eq!(conn.poll_timeout(&WINDOW, false), None, "{cause}");
+        conn.handle_resume(cause);
+    }
+    conn.handle_read(1, 1200);
+    conn.handle_cut(8, 0, 0);
+    assert_eq!(conn.poll_timeout(&WINDOW, false), None, "it is whole");
 }
 
 #[test]
@@ -319,6 +376,8 @@ fn happen(conn: &mut Conn, event: u8, ticks: Tick, now: Tick) {
         0 => conn.handle_message(now),
         1 => conn.handle_look(CloseReason::Idle, now),
         6 => conn.handle_look(CloseReason::Message, now),
+        7 => conn.handle_look(CloseReason::Trickle, now),
+        8 => conn.handle_window(now),
         2 => conn.handle_held(ticks),
         3 => assert!(conn.handle_pause(PauseCause::Operator, now) || conn.causes != 0),
         4 => assert!(conn.handle_resume(PauseCause::Operator) || conn.state() == State::Open),
@@ -345,10 +404,11 @@ proptest! {
         born: Tick,
         idle in prop::option::of(1u32..200),
         message in prop::option::of(1u32..200),
+        window in prop::option::of(125u32..300),
         age in prop::option::of(1u32..400),
-        walk in prop::collection::vec((0u8..9, 0u32..60), 0..12),
+        walk in prop::collection::vec((0u8..11, 0u32..60), 0..12),
     ) {
-        let clocks = Clocks { idle, message, age, linger: 0 };
+        let clocks = Clocks { idle, message, window, age, linger: 0 };
         let mut conn = Conn::new(born);
         let mut now = born;
         for (event, ticks) in walk {

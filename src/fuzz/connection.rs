@@ -25,6 +25,7 @@ enum Event {
     Close(CloseReason, u64),
     End(CloseReason),
     Look(CloseReason),
+    Window,
 }
 
 /// Any events in any order; a deadline came, or a state other than `Open`.
@@ -39,6 +40,7 @@ pub fn connection(data: &[u8]) -> bool {
     let clocks = Clocks {
         idle: setting(),
         message: setting(),
+        window: setting(),
         age: setting().map(|age| 4 * age),
         linger: 0,
     };
@@ -83,9 +85,11 @@ fn event(input: &mut Input<'_>, now: u64, told: &History) -> Event {
         9 | 10 => Event::Resume(input.one_of(&causes)),
         11 => Event::Held(input.byte().into()),
         12 => Event::Fin,
-        13 => match input.below(3) {
+        13 => match input.below(5) {
             0 => Event::Reset,
             1 => Event::End(reason(input)),
+            2 => Event::Look(CloseReason::Trickle),
+            3 => Event::Window,
             _ => Event::Look(CloseReason::Idle),
         },
         14 => Event::Look(CloseReason::Message),
@@ -122,6 +126,7 @@ fn apply(conn: &mut Conn, event: Event, now: Tick, born: Tick, before: &History,
         }
         Event::End(reason) => conn.handle_end(reason),
         Event::Look(reason) => conn.handle_look(reason, now),
+        Event::Window => conn.handle_window(now),
     }
 }
 
@@ -260,6 +265,22 @@ impl History {
         last.unwrap_or_else(|| self.held_since(0))
     }
 
+    /// Since when there is a window, and whether it is the second of a look.
+    fn window(&self) -> (u64, bool) {
+        let begins = |event: Event| {
+            matches!(
+                event,
+                Event::Message | Event::Window | Event::Look(CloseReason::Trickle)
+            )
+        };
+        let place = self.events.iter().rposition(|(_, event)| begins(*event));
+        let (at, event) = place.map_or((0, Event::Window), |place| self.events[place]);
+        let holds = self.events[place.unwrap_or(0)..].iter();
+        let holds = holds.filter(|(_, event)| matches!(event, Event::Held(_)));
+        let since = at + self.held_since(place.unwrap_or(0)) + holds.count() as u64;
+        (since, matches!(event, Event::Look(_)))
+    }
+
     fn last_read(&self) -> u64 {
         let last = self.moved(|event| matches!(event, Event::Read(_)));
         last.unwrap_or_else(|| self.held_since(0))
@@ -300,6 +321,13 @@ impl History {
             })
         })
         .collect();
+        let is_open = self.causes().is_empty();
+        if let Some(time) = clocks.window.filter(|_| is_open && (staged > 0 || skips)) {
+            let (since, looked) = self.window();
+            let time = if looked { LOOK } else { u64::from(time) };
+            let place = due.len().min(usize::from(message.is_some()));
+            due.insert(place, (since + time, Expired::Weigh));
+        }
         due.sort_by_key(|(at, _)| *at);
         match due.first() {
             Some((at, verdict)) if at + frozen <= now => *verdict,
@@ -368,17 +396,17 @@ impl History {
                 None => assert!(!says(NEVER - 1), "{self:?}"),
             }
         }
-        self.compare_rate(conn, at(now), now, frozen);
+        self.compare_took(conn, at(now), now, frozen);
         verdict != Expired::Nothing || state != State::Open
     }
 
-    /// Bytes a second of what is staged, since it began, less what held it up.
-    fn compare_rate(&self, conn: &Conn, tick: Tick, now: u64, held: u64) {
-        let took = now.checked_sub(self.message_since() + held);
-        let is_held = self.causes().contains(&PauseCause::Operator);
-        let rate = took
-            .filter(|took| *took >= LOOK && !is_held)
-            .map(|took| self.begun().0 * LOOK / took);
-        assert_eq!(conn.message_rate(held as Tick, tick), rate, "{self:?}");
+    /// How long what is staged has been coming, less what held it up.
+    fn compare_took(&self, conn: &Conn, tick: Tick, now: u64, held: u64) {
+        let took = now.saturating_sub(self.message_since() + held);
+        assert_eq!(
+            u64::from(conn.message_took(held as Tick, tick)),
+            took,
+            "{self:?}"
+        );
     }
 }

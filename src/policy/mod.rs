@@ -3,10 +3,13 @@
 //! In: facts. Out: a choice. Never here: a connection, a ring, a clock.
 
 mod progress;
+mod victim;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub(crate) use self::progress::Progress;
+pub use self::victim::LeastRate;
+pub(crate) use self::victim::{OF_SPENT_STAGING, Unfinished, is_victim};
 use crate::peer::Peer;
 
 /// Which consumer a new connection is bound to, for its life.

@@ -29,6 +29,7 @@ pub(crate) struct Seen {
     /// It waits for its ring, which has been full since then.
     pub(crate) waits_for_ring: Option<Duration>,
     pub(crate) is_held_by_operator: bool,
+    pub(crate) waits_for_staging: bool,
     pub(crate) received: u64,
     /// Bytes that the kernel held for it when its farewell began.
     pub(crate) overlooked: u64,
@@ -62,6 +63,7 @@ impl Reactor<SimNet> {
                     _ => None,
                 },
                 is_held_by_operator: slot.conn.is_paused_by(PauseCause::Operator),
+                waits_for_staging: slot.place == Place::Staging,
                 received: slot.conn.books().received,
                 overlooked: slot
                     .stream
@@ -77,6 +79,7 @@ impl Reactor<SimNet> {
             reason: Some(closed.reason),
             waits_for_ring: None,
             is_held_by_operator: false,
+            waits_for_staging: false,
             received: closed.books.received,
             overlooked: 0,
         });

@@ -11,6 +11,7 @@ use super::{Reactor, tick_time, ticks};
 use crate::close::CloseReason;
 use crate::conn::{Expired, PeerEnd, has_come};
 use crate::net::Net;
+use crate::policy::{Unfinished, is_victim};
 
 /// Deadlines handled in one turn.
 const TIMER_BUDGET: usize = 256;
@@ -40,9 +41,30 @@ impl<N: Net> Reactor<N> {
             match conn.handle_timeout(&self.clocks, frozen, self.tick) {
                 Expired::Nothing => self.rearm(key),
                 Expired::Look(reason) => self.look(key, reason),
+                Expired::Weigh => self.weigh(key),
                 Expired::Close(reason) => self.begin_close(key, reason),
                 Expired::End(reason) => self.end(key, reason),
             }
+        }
+    }
+
+    /// A window of the least rate is over.
+    fn weigh(&mut self, key: u32) {
+        let Some(least) = self.least_rate else { return };
+        let conn = &mut self.slots[key].conn;
+        // However late we are: what came is held against one window.
+        let message = Unfinished {
+            bytes: conn.window_bytes(),
+            took: least.window,
+            is_held: false,
+        };
+        if !is_victim(&message, &least) {
+            conn.handle_window(self.tick);
+            self.rearm(key);
+        } else if conn.looked(CloseReason::Trickle).is_none() {
+            self.look(key, CloseReason::Trickle);
+        } else {
+            self.begin_close(key, CloseReason::Trickle);
         }
     }
 

@@ -53,7 +53,7 @@ use crate::edges;
 use crate::frame::{Cut, Framing, Limits};
 use crate::net::{Event, Mio, Net, Now, Token, Watch};
 use crate::peer::ConnectionId;
-use crate::policy::Route;
+use crate::policy::{LeastRate, Route};
 use crate::ring::Parked;
 use crate::status::ClosedInfo;
 
@@ -149,6 +149,7 @@ pub(crate) struct Parts<L> {
     pub(crate) octet_limits: Limits,
     pub(crate) clocks: Clocks,
     pub(crate) stall: Option<Duration>,
+    pub(crate) least_rate: Option<LeastRate>,
     pub(crate) staging_bytes: usize,
     pub(crate) route: Route,
     pub(crate) reroute: bool,
@@ -193,6 +194,7 @@ pub struct Reactor<N: Net = Mio> {
     wheel: Wheel,
     clocks: Clocks,
     stall: Option<Duration>,
+    least_rate: Option<LeastRate>,
     route: Route,
     reroute: bool,
     drain_timeout: Duration,
@@ -262,6 +264,7 @@ impl<N: Net> Reactor<N> {
             scratch: vec![0; largest + READ_SIZES[READ_SIZES.len() - 1]].into_boxed_slice(),
             clocks: parts.clocks,
             stall: parts.stall,
+            least_rate: parts.least_rate,
             route: parts.route,
             reroute: parts.reroute,
             drain_timeout: parts.drain_timeout,

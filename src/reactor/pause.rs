@@ -9,10 +9,8 @@ use super::slots::Place;
 use super::{Reactor, tick_of, tick_time};
 use crate::close::{CloseReason, PauseCause, Reason};
 use crate::net::Net;
+use crate::policy::{OF_SPENT_STAGING, Unfinished, is_victim};
 use crate::status::Pauses;
-
-/// Who holds staging for a message that comes more slowly than this gives it up when it is scarce.
-const SLOW_BYTES_PER_SEC: u64 = 1024;
 
 impl<N: Net> Reactor<N> {
     /// Puts a connection where it will be read: at the tail of its ring's FIFO, or with those that are
@@ -169,13 +167,15 @@ impl<N: Net> Reactor<N> {
         let holders: Vec<u32> = self.staging.holders().collect();
         for key in holders {
             let slot = &self.slots[key];
-            if slot.place == Place::Ring && self.lanes[usize::from(slot.consumer)].is_blocked() {
-                // It is we who do not read.
-                continue;
-            }
+            let blocked = self.lanes[usize::from(slot.consumer)].is_blocked();
             let held = tick_of(self.waited(key));
-            let rate = self.slots[key].conn.message_rate(held, self.tick);
-            if rate.is_some_and(|rate| rate < SLOW_BYTES_PER_SEC) {
+            let message = Unfinished {
+                bytes: slot.conn.staged() as u64,
+                took: tick_time(slot.conn.message_took(held, self.tick)),
+                is_held: slot.place == Place::Ring && blocked
+                    || slot.conn.is_paused_by(PauseCause::Operator),
+            };
+            if is_victim(&message, &OF_SPENT_STAGING) {
                 self.begin_close(key, CloseReason::Message);
             }
         }
@@ -208,8 +208,12 @@ impl<N: Net> Reactor<N> {
 
     pub(super) fn resume(&mut self, key: u32, cause: PauseCause) {
         self.book_pause(key, cause);
-        if self.slots[key].conn.handle_resume(cause) && self.slots[key].ready {
-            self.enqueue(key);
+        let slot = &mut self.slots[key];
+        if slot.conn.handle_resume(cause) {
+            slot.conn.handle_window(self.tick);
+            if slot.ready {
+                self.enqueue(key);
+            }
         }
         // Another cause may hold it still, under which its clocks run.
         self.rearm(key);

@@ -366,3 +366,78 @@ fn after_a_year_and_more_a_stall_still_counts_from_when_its_wait_began() {
     assert!(!open(0), "it has waited for as long as it may");
     assert!(open(2), "it has only begun to");
 }
+
+const SECOND: Tick = 125;
+
+/// With a window of a second and a message begun.
+fn weighed(bytes: &[u8]) -> Stage {
+    let clocks = Clocks {
+        window: Some(SECOND),
+        ..CLOCKS
+    };
+    let mut stage = Stage::new(clocks, 4096, EAGAIN);
+    stage.reactor.least_rate = Some(LeastRate::new(100, Duration::from_secs(1)));
+    stage.connect(3);
+    stage.send(2, bytes);
+    stage
+}
+
+fn reason(stage: &Stage, key: u32) -> Option<CloseReason> {
+    stage.reactor.slots[key].conn.reason()
+}
+
+#[test]
+fn who_trickles_is_closed_after_the_window_in_which_it_did() {
+    let mut stage = weighed(&[b'x'; 100]);
+    stage.at(SECOND);
+    stage.turn();
+    assert_eq!(reason(&stage, 2), None, "that was enough");
+    stage.send(2, &[b'x'; 99]);
+    stage.at(2 * SECOND - 1);
+    stage.turn();
+    assert_eq!(reason(&stage, 2), None, "not before the second one is over");
+    stage.at(2 * SECOND);
+    stage.turn();
+    assert_eq!(reason(&stage, 2), Some(CloseReason::Trickle));
+}
+
+#[test]
+fn an_operators_pause_begins_the_window_anew() {
+    let mut stage = weighed(b"x");
+    stage.at(SECOND - 1);
+    stage.reactor.pause(2, PauseCause::Operator);
+    stage.at(9 * SECOND);
+    stage.turn();
+    stage.reactor.resume(2, PauseCause::Operator);
+    stage.at(10 * SECOND - 1);
+    stage.turn();
+    assert_eq!(reason(&stage, 2), None);
+    stage.at(10 * SECOND);
+    stage.turn();
+    assert_eq!(reason(&stage, 2), Some(CloseReason::Trickle));
+}
+
+#[test]
+fn time_for_which_its_ring_was_full_is_in_no_window() {
+    let mut stage = weighed(b"x");
+    stage.send(0, &b"0123456789012345678901234567890\n".repeat(3000));
+    while !stage.reactor.lanes[0].is_blocked() {
+        stage.turn();
+    }
+    stage.send(2, b"x");
+    for ticks in (0..=9 * SECOND).step_by(10) {
+        stage.at(ticks);
+        stage.turn();
+        assert_eq!(reason(&stage, 2), None, "after {ticks}");
+    }
+    stage.take(0);
+    stage.script.bytes.borrow_mut()[0].clear();
+    stage.turn();
+    stage.turn();
+    stage.at(10 * SECOND - 10);
+    stage.turn();
+    assert_eq!(reason(&stage, 2), None, "it was not read for nine seconds");
+    stage.at(10 * SECOND + 10);
+    stage.turn();
+    assert_eq!(reason(&stage, 2), Some(CloseReason::Trickle));
+}

@@ -3,7 +3,7 @@
 //! In: what a reactor's slots look like after each turn. Out: nothing, or a panic that names who was closed
 //! too early, too late or for a reason that nothing bears out. Never here: a deadline of the reactor's own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::plan::{Ending, Plan};
@@ -11,6 +11,7 @@ use crate::close::{CloseReason, Farewell, Reason};
 use crate::config::{Deadlines, OnConsumerStall};
 use crate::net::sim::{Fault, Faults, SimNetwork};
 use crate::peer::{ConnectionId, Peer};
+use crate::policy::LeastRate;
 use crate::reactor::{Seen, Sight};
 
 /// Ticks of the reactor, whose clocks know no less.
@@ -42,6 +43,12 @@ struct Clock {
     /// ticks may lose one.
     holds: u32,
     holds_of_message: u32,
+    /// Time in which it was read, what had come by then, and since when its unfinished message was not
+    /// held up by anything but its ring.
+    live: Duration,
+    came: VecDeque<(Duration, u64)>,
+    live_since: Duration,
+    is_live: bool,
     reason: Option<CloseReason>,
     /// When its farewell is over at the latest.
     leaves_by: Option<Duration>,
@@ -60,6 +67,7 @@ pub(super) struct Clocks {
     deadlines: Deadlines,
     /// Where a stalled consumer's connections are ended.
     consumer_stall: Option<Duration>,
+    least: Option<LeastRate>,
     known: Vec<Known>,
     clocks: HashMap<ConnectionId, Clock>,
     over: HashSet<ConnectionId>,
@@ -82,6 +90,7 @@ impl Clocks {
         Self {
             deadlines: plan.config.deadlines,
             consumer_stall: plan.config.consumer_stall.filter(|_| evicts),
+            least: plan.config.least_rate,
             known: known.collect(),
             clocks: HashMap::new(),
             over: HashSet::new(),
@@ -122,11 +131,17 @@ impl Clocks {
                 received: 0,
                 holds: 0,
                 holds_of_message: 0,
+                live: Duration::ZERO,
+                came: VecDeque::new(),
+                live_since: Duration::ZERO,
+                is_live: true,
                 reason: None,
                 leaves_by: None,
             });
             clock.excuse = unasked - clock.unasked;
+            let took = sight.now - clock.seen;
             self.pass(&mut clock, seen, sight);
+            self.pass_window(&mut clock, seen, took);
             self.judge(&mut clock, seen, sight, still, network, faults);
             if seen.open {
                 self.clocks.insert(seen.id, clock);
@@ -192,6 +207,32 @@ impl Clocks {
         }
     }
 
+    /// What time and this turn's reads did to what the least rate is held against.
+    fn pass_window(&self, clock: &mut Clock, seen: &Seen, took: Duration) {
+        let Some(least) = self.least else { return };
+        if clock.is_live {
+            clock.live += took;
+        }
+        let is_paused = seen.is_held_by_operator || seen.waits_for_staging;
+        clock.is_live = !clock.held && !is_paused;
+        if is_paused || clock.unfinished.is_none_or(|time| time.is_zero()) {
+            clock.live_since = clock.live;
+        }
+        clock.came.push_back((clock.live, seen.received));
+        let long_ago = |(at, _): &(Duration, u64)| *at + 4 * least.window < clock.live;
+        while clock.came.get(1).is_some_and(long_ago) {
+            clock.came.pop_front();
+        }
+    }
+
+    /// What came in the last `time` in which it was read, or less.
+    fn came_within(clock: &Clock, time: Duration) -> u64 {
+        let since = clock.live.saturating_sub(time);
+        let first = clock.came.iter().find(|(at, _)| *at >= since);
+        let last = clock.came.back().map_or(0, |(_, received)| *received);
+        first.map_or(0, |(_, received)| last - received)
+    }
+
     fn judge(
         &self,
         clock: &mut Clock,
@@ -239,6 +280,16 @@ impl Clocks {
                     let took = clock.unfinished.unwrap_or_default();
                     let is_known = !self.known(seen).starts.is_empty();
                     ended(least.is_some_and(|t| took + slack >= t || !is_known));
+                }
+                CloseReason::Trickle => {
+                    let slack = slack + TICK * (2 + clock.holds_of_message);
+                    let is_known = !self.known(seen).starts.is_empty();
+                    ended(self.least.is_some_and(|least| {
+                        let took = clock.unfinished.unwrap_or_default();
+                        let few = least.bytes_per_sec * least.window.as_millis() as u64 / 1000;
+                        let came = Self::came_within(clock, least.window.saturating_sub(slack));
+                        came < few.max(1) && (!is_known || took + slack >= least.window + look)
+                    }));
                 }
                 CloseReason::Age => ended(age.is_some_and(|t| old >= t)),
                 CloseReason::Stall => ended(stall.is_some_and(|t| clock.waited + slack >= t)),
@@ -306,6 +357,20 @@ impl Clocks {
             "{}",
             label(CloseReason::Message)
         );
+        if let Some(least) = self.least {
+            // So long that one whole window is in it, with its look.
+            let slack = 2 * slack + TICK * clock.holds_of_message + clock.excuse;
+            let span = 2 * least.window + SECOND + LATE + slack;
+            let came = Self::came_within(clock, span);
+            let due = least.bytes_per_sec * least.window.as_millis() as u64 / 1000;
+            let is_known = !self.known(seen).starts.is_empty() && clock.unfinished.is_some();
+            let is_overdue = is_known && clock.live > clock.live_since + span && came + 1 < due;
+            assert!(
+                !is_overdue,
+                "{}: {came} of {due}",
+                label(CloseReason::Trickle)
+            );
+        }
         let waits = clock.waits.map_or(Duration::ZERO, |at| sight.now - at);
         assert!(
             !is_late(stall, waits, TICK),

@@ -9,7 +9,7 @@ use super::{Simulation, Stream};
 use crate::config::{Config, Listen, OnConsumerGone, OnConsumerStall, OnOversize};
 use crate::frame::Framing;
 use crate::net::sim::{Fault, Faults, Random};
-use crate::policy::Route;
+use crate::policy::{LeastRate, Route};
 
 /// How a peer ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,6 +203,13 @@ fn config(random: &mut Random) -> Config {
     if config.consumer_stall.is_some() {
         use OnConsumerStall::{Evict, Stop, Wait};
         config.on_consumer_stall = random.one_of(&[Wait, Wait, Wait, Evict, Evict, Stop]);
+    }
+    if random.permille(300) {
+        // More than a peer that pauses after each byte sends, and less than most others do.
+        let rate = random.one_of(&[1, 20, 1000]);
+        config.least_rate = Some(LeastRate::new(rate, ms(random.one_of(&[1000, 2500]))));
+        // A window that a message's deadline always ends is refused.
+        config.deadlines.message = config.deadlines.message.filter(|time| *time > ms(2500));
     }
     config
 }

@@ -14,7 +14,11 @@ const HELD: Tick = 25;
 pub(super) const HORIZON: Tick = 1100;
 
 /// Evictions that are put off.
-pub(super) const LOOKED_FOR: [CloseReason; 2] = [CloseReason::Message, CloseReason::Idle];
+pub(super) const LOOKED_FOR: [CloseReason; 3] = [
+    CloseReason::Message,
+    CloseReason::Idle,
+    CloseReason::Trickle,
+];
 
 /// What is begun.
 pub(super) const BEGINNINGS: [(&str, Partial, usize); 5] = [
@@ -33,12 +37,14 @@ pub(super) const BEGINNINGS: [(&str, Partial, usize); 5] = [
 ];
 
 /// The settings under which deadlines are asked for; the first one is the usual.
-pub(super) const SETTINGS: [(&str, Clocks, Tick); 6] = [
+pub(super) const SETTINGS: [(&str, Clocks, Tick); 8] = [
     ("usual", clocks(Some(100), Some(60), Some(1000)), 0),
     ("waited", clocks(Some(100), Some(60), Some(1000)), 20),
     ("idle first", clocks(Some(40), Some(60), Some(1000)), 0),
     ("tie", clocks(Some(50), Some(60), None), 0),
     ("tie with age", clocks(Some(100), Some(60), Some(90)), 0),
+    ("window", windowed(0), 0),
+    ("held window", windowed(0), 20),
     ("off", clocks(None, None, None), 0),
 ];
 pub(super) const USUAL: &Clocks = &SETTINGS[0].1;
@@ -48,7 +54,19 @@ const fn clocks(idle: Option<Tick>, message: Option<Tick>, age: Option<Tick>) ->
     Clocks {
         idle,
         message,
+        window: None,
         age,
+        linger,
+    }
+}
+
+/// A window that ends at 80 if it began with the message.
+const fn windowed(linger: Tick) -> Clocks {
+    Clocks {
+        idle: Some(100),
+        message: Some(60),
+        window: Some(50),
+        age: Some(1000),
         linger,
     }
 }
@@ -67,6 +85,7 @@ pub(super) enum Event {
     Close(CloseReason),
     End(CloseReason),
     Look(CloseReason),
+    Window,
     Timeout(usize),
 }
 
@@ -75,7 +94,7 @@ pub(super) fn events() -> Vec<Event> {
     let reasons = || CloseReason::ALL.iter().copied();
     let mut events: Vec<_> = (0..SETTINGS.len()).map(Event::Timeout).collect();
     events.extend(LOOKED_FOR.map(Event::Look));
-    events.extend([Event::Read, Event::Message]);
+    events.extend([Event::Read, Event::Message, Event::Window]);
     events.extend((0..BEGINNINGS.len()).map(Event::Cut));
     events.extend(causes().map(Event::Pause));
     events.extend(causes().map(Event::Resume));
@@ -99,13 +118,14 @@ impl Event {
             Self::Close(_) => "close",
             Self::End(_) => "end",
             Self::Look(_) => "look",
+            Self::Window => "window",
             Self::Timeout(_) => "timeout",
         }
     }
 
     pub(super) fn argument(self) -> &'static str {
         match self {
-            Self::Read | Self::Message | Self::Held | Self::Fin | Self::Reset => "",
+            Self::Read | Self::Message | Self::Held | Self::Fin | Self::Reset | Self::Window => "",
             Self::Cut(beginning) => BEGINNINGS[beginning].0,
             Self::Pause(cause) | Self::Resume(cause) => cause.label(),
             Self::Look(reason) | Self::Close(reason) | Self::End(reason) => reason.label(),
@@ -142,6 +162,7 @@ impl Event {
             }
             Self::End(reason) => conn.handle_end(reason),
             Self::Look(reason) => conn.handle_look(reason, now),
+            Self::Window => conn.handle_window(now),
             Self::Timeout(setting) => return verdicts(conn, setting, born),
         }
         "-".to_owned()
@@ -170,6 +191,7 @@ fn verdict_text(conn: &Conn, verdict: Expired) -> String {
     match verdict {
         Expired::Nothing => "nothing".to_owned(),
         Expired::Look(reason) => format!("look({reason})"),
+        Expired::Weigh => "weigh".to_owned(),
         Expired::Close(reason) => format!("close({reason})"),
         Expired::End(reason) if Some(reason) == conn.reason() => "end(first)".to_owned(),
         Expired::End(reason) => format!("end({reason})"),
@@ -185,6 +207,7 @@ pub(super) fn armed(conn: &Conn, clocks: &Clocks, born: Tick) -> String {
         let name = match conn.handle_timeout(clocks, 0, at) {
             Expired::Nothing => "nothing",
             Expired::Look(reason) | Expired::Close(reason) => reason.label(),
+            Expired::Weigh => "window",
             Expired::End(_) => "linger",
         };
         format!("{name}@{}", at.wrapping_sub(born))

@@ -124,6 +124,7 @@ pub(super) struct Stage {
 pub(super) const CLOCKS: Clocks = Clocks {
     idle: None,
     message: None,
+    window: None,
     age: None,
     linger: 250,
 };
@@ -160,6 +161,7 @@ impl Stage {
             },
             clocks,
             stall: None,
+            least_rate: None,
             staging_bytes,
             route: Route::LeastLoaded,
             reroute: false,
