@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fanin::{Config, Framing, Listen, OnConsumerStall, OnOversize};
+use fanin::{Config, Framing, LeastRate, Listen, OnConsumerStall, OnOversize};
 
 use super::sink::{Destination, Output};
 use super::units::{self, Deadline};
@@ -102,6 +102,12 @@ pub(crate) struct Serve {
     /// Close a connection that began a message and did not finish it for so long; or off
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::deadline, help_heading = "Connections")]
     pub(crate) message_timeout: Deadline,
+    /// Close a connection whose unfinished message comes more slowly than so much a second
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Connections")]
+    pub(crate) least_rate: Option<usize>,
+    /// How long its bytes are counted before that is said
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration, help_heading = "Connections")]
+    pub(crate) least_rate_window: Duration,
     /// Close a connection whose bytes wait for the sink for so long; or off
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = units::deadline, help_heading = "Connections")]
     pub(crate) stall_timeout: Deadline,
@@ -177,6 +183,9 @@ impl Serve {
             OnStall::Evict => OnConsumerStall::Evict,
             OnStall::Stop => OnConsumerStall::Stop,
         };
+        config.least_rate = self
+            .least_rate
+            .map(|rate| LeastRate::new(rate as u64, self.least_rate_window));
         // What a sink that is gone sets off. With stdout or the file, all of them are.
         config.drain_timeout = match self.sink {
             Destination::Stdout | Destination::File(_) => Duration::ZERO,
@@ -195,7 +204,7 @@ impl Serve {
 }
 
 /// A setting's name in the library, and its option.
-const OPTIONS: [(&str, &str); 18] = [
+const OPTIONS: [(&str, &str); 20] = [
     ("listeners", "--listen"),
     ("framing", "--framing"),
     ("consumers", "--consumers"),
@@ -209,6 +218,8 @@ const OPTIONS: [(&str, &str); 18] = [
     ("backlog", "--backlog"),
     ("deadlines.idle", "--idle-timeout"),
     ("deadlines.message", "--message-timeout"),
+    ("least_rate.bytes_per_sec", "--least-rate"),
+    ("least_rate.window", "--least-rate-window"),
     ("deadlines.stall", "--stall-timeout"),
     ("deadlines.age", "--max-age"),
     ("consumer_stall", "--consumer-stall-timeout"),
