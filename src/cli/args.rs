@@ -111,7 +111,7 @@ pub(crate) struct Serve {
     /// Close a connection whose bytes wait for the sink for so long; or off
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = units::deadline, help_heading = "Connections")]
     pub(crate) stall_timeout: Deadline,
-    /// Close a connection that is so old; or off
+    /// Close a connection that is so old, some up to a tenth later so that not all leave at once; or off
     #[arg(long, value_name = "TIME", default_value = "off", value_parser = units::deadline, help_heading = "Connections")]
     pub(crate) max_age: Deadline,
     /// How long SIGTERM lets senders finish and the sink take what is there

@@ -127,7 +127,8 @@ pub struct Deadlines {
     pub message: Option<Duration>,
     /// Waiting for its consumer's ring for so long: closed.
     pub stall: Option<Duration>,
-    /// Connected for so long: closed, what it has sent is read first.
+    /// Connected for so long: closed, what it has sent is read first. Up to a tenth later, by the
+    /// connection, so that those who came at once do not all come again at once.
     pub age: Option<Duration>,
     /// How long a closing connection may go on sending.
     pub linger: Duration,

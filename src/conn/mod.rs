@@ -143,6 +143,8 @@ pub(crate) struct Conn {
     looks: u8,
     idle_looked: Tick,
     message_looked: Tick,
+    /// How much later than at its largest age it is closed: of 256 parts of a tenth.
+    spread: u8,
     /// Since when the least rate is weighed, and what had been received until then.
     window_since: Tick,
     window_from: u64,
@@ -188,9 +190,20 @@ impl Conn {
             looks: 0,
             idle_looked: now,
             message_looked: now,
+            spread: 0,
             window_since: now,
             window_from: 0,
         }
+    }
+
+    /// Who came together does not leave together: it may grow older by so many 256ths of a tenth.
+    pub(crate) fn spread(self, spread: u8) -> Self {
+        Self { spread, ..self }
+    }
+
+    fn aged_at(&self, age: Tick) -> Tick {
+        let more = u64::from(age) * u64::from(self.spread) / 2560;
+        self.opened.wrapping_add(age + more as Tick)
     }
 
     fn enter(&mut self, next: State) {
@@ -365,7 +378,7 @@ impl Conn {
         }
         if clocks
             .age
-            .is_some_and(|age| has_come(now, self.opened.wrapping_add(age)))
+            .is_some_and(|age| has_come(now, self.aged_at(age)))
         {
             return Expired::Close(CloseReason::Age);
         }
@@ -416,7 +429,7 @@ impl Conn {
             State::Draining { until, .. } => Some(until),
             State::Closed { .. } => None,
             State::Open | State::Paused { .. } => {
-                let age = clocks.age.map(|age| self.opened.wrapping_add(age));
+                let age = clocks.age.map(|age| self.aged_at(age));
                 let evicted = if waiting {
                     None
                 } else {

@@ -15,6 +15,12 @@ use crate::peer::Peer;
 /// that are there (memcached, HAProxy and quinn have such a budget, 4 to 64).
 const ACCEPT_BUDGET: usize = 16;
 
+/// Neighbours in the order of coming are far from one another, and all are spread evenly: multiples of the
+/// golden ratio.
+fn spread(generation: u32) -> u8 {
+    (generation.wrapping_mul(0x9e37_79b9) >> 24) as u8
+}
+
 impl<N: Net> Reactor<N> {
     pub(super) fn accept(&mut self) {
         let waiting = self.admission.is_waiting(self.index);
@@ -81,7 +87,12 @@ impl<N: Net> Reactor<N> {
             takes.then_some(lane.connections)
         });
         let consumer = self.route.choose(listener, &peer, loads);
-        let mut slot = Slot::new(Conn::new(self.tick), stream, generation, peer);
+        let mut slot = Slot::new(
+            Conn::new(self.tick).spread(spread(generation)),
+            stream,
+            generation,
+            peer,
+        );
         slot.consumer = consumer as u8;
         slot.listener = listener as u8;
         slot.framing = self.listeners[listener].framing.code();

@@ -441,3 +441,31 @@ fn time_for_which_its_ring_was_full_is_in_no_window() {
     stage.turn();
     assert_eq!(reason(&stage, 2), Some(CloseReason::Trickle));
 }
+
+#[test]
+fn who_came_at_once_grows_old_one_after_the_other() {
+    const MANY: usize = 2000;
+    let clocks = Clocks {
+        age: Some(10_000),
+        linger: 5_000,
+        ..CLOCKS
+    };
+    let mut stage = Stage::new(clocks, 4096, EAGAIN);
+    stage.connect(MANY);
+    let all = stage.reactor.slots.keys(0, usize::MAX);
+    let mut aged = 0;
+    for ticks in (9_990..=11_000).step_by(10) {
+        stage.at(ticks);
+        stage.turn();
+        let is_aged = |key: &&u32| reason(&stage, **key) == Some(CloseReason::Age);
+        let now = all.iter().filter(is_aged).count();
+        assert!(now - aged <= MANY / 50, "{} at {ticks}", now - aged);
+        assert!(ticks >= 10_000 || now == 0, "nobody early");
+        aged = now;
+        // Half of them in half of the time.
+        if ticks == 10_500 {
+            assert!(now.abs_diff(MANY / 2) < MANY / 50, "{now}");
+        }
+    }
+    assert_eq!(aged, MANY, "a tenth later all of them");
+}
