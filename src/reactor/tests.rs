@@ -469,3 +469,47 @@ fn who_came_at_once_grows_old_one_after_the_other() {
     }
     assert_eq!(aged, MANY, "a tenth later all of them");
 }
+
+#[test]
+fn many_that_are_resumed_or_evicted_at_once_are_served_in_slices() {
+    const MANY: usize = 1500;
+    let clocks = Clocks {
+        idle: Some(SECOND),
+        linger: 5_000,
+        ..CLOCKS
+    };
+    let mut stage = Stage::new(clocks, 1 << 20, EAGAIN);
+    stage.connect(MANY);
+    let all = stage.reactor.slots.keys(0, usize::MAX);
+    let order = |stage: &Stage, command| {
+        stage.reactor.command_sender.try_send(command).unwrap();
+    };
+    order(&stage, Command::Pause(Target::All));
+    stage.turn();
+    all.iter().for_each(|key| stage.put(*key, b"one\n"));
+    stage.turn();
+    assert_eq!(stage.reactor.counters.received.read(), 0);
+
+    order(&stage, Command::Resume(Target::All));
+    let mut turns = 0;
+    while stage.reactor.counters.received.read() < 4 * MANY as u64 {
+        let before = stage.reactor.counters.received.read();
+        stage.turn();
+        (0..2).for_each(|ring| stage.take(ring));
+        let read = stage.reactor.counters.received.read() - before;
+        assert!(read <= 4 * 2 * READ_BUDGET as u64, "{read} bytes in a turn");
+        turns += 1;
+        assert!(turns < 100, "not all are read");
+    }
+
+    stage.at(3 * SECOND);
+    let told = |stage: &Stage| {
+        all.iter()
+            .filter(|key| reason(stage, **key).is_some())
+            .count()
+    };
+    for so_far in [256, 512, 768, 1024, 1280, MANY] {
+        stage.turn();
+        assert_eq!(told(&stage), so_far);
+    }
+}
