@@ -214,6 +214,8 @@ reasons! {
         Framing => "framing",
         /// The connection's consumer is gone.
         ConsumerGone => "consumer_gone",
+        /// The ring had no room for them, and the policy is to discard.
+        RingFull => "ring_full",
     }
 }
 

@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use fanin::sim::{Edge, Edges, Fault, Faults, Options, Outcome, Simulation, Stream, run};
-use fanin::{Batch, CloseReason, Config, Framer, Framing, OnOversize, Reason, Record, Scan};
+use fanin::{
+    Batch, CloseReason, Config, DiscardReason, Framer, Framing, OnOversize, Reason, Record, Scan,
+};
 
 const THREADS: u64 = 2;
 
@@ -61,6 +63,8 @@ struct Seen {
     faults: Faults,
     edges: Edges,
     closed: Vec<u64>,
+    /// Bytes that a full ring had no room for.
+    lost: u64,
 }
 
 impl Seen {
@@ -69,12 +73,14 @@ impl Seen {
             faults: Faults::none(),
             edges: Edges::new(),
             closed: vec![0; CloseReason::ALL.len()],
+            lost: 0,
         }
     }
 
     fn add(&mut self, outcome: Outcome) {
         self.faults.add(&outcome.faults);
         self.add_edges(outcome.edges);
+        self.lost += outcome.discarded.count(DiscardReason::RingFull);
         for (sum, (_, count)) in self.closed.iter_mut().zip(outcome.closed.iter()) {
             *sum += count;
         }
@@ -89,6 +95,7 @@ impl Seen {
     fn merge(&mut self, other: Self) {
         self.faults.add(&other.faults);
         self.add_edges(other.edges);
+        self.lost += other.lost;
         for (sum, count) in self.closed.iter_mut().zip(other.closed) {
             *sum += count;
         }
@@ -133,6 +140,7 @@ fn everything_that_can_happen_does_and_every_seed_holds() {
         .filter(|e| !seen.edges.contains_key(e))
         .collect();
     assert!(never.is_empty(), "never taken: {never:?}");
+    assert!(seen.lost > 0, "no full ring lost a byte");
     let known = |edge: &&Edge| EDGES.contains(edge) || RARE.contains(edge);
     let new: Vec<_> = seen.edges.keys().filter(|e| !known(e)).collect();
     assert!(new.is_empty(), "in no diagram: {new:?}");

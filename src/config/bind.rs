@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Checked, ListenAddr, OnConsumerGone, OnConsumerStall};
+use super::{Checked, ListenAddr, OnConsumerGone, OnConsumerStall, OnFull};
 use crate::conn::Clocks;
 use crate::consumer::Consumer;
 use crate::frame::{Framing, Limits};
@@ -115,7 +115,9 @@ impl Checked {
             let mut lanes = Vec::new();
             for (parked, ends) in parked.iter().zip(&mut ends) {
                 let (producer, end) = ring(self.ring_bytes, net.waker(), parked.clone());
-                lanes.push(Lane::new(producer, parked.clone(), self.low, self.high));
+                let mut lane = Lane::new(producer, parked.clone(), self.low, self.high);
+                lane.discards = config.on_full == OnFull::Discard;
+                lanes.push(lane);
                 ends.push(end);
             }
             let parts = Parts {

@@ -73,6 +73,8 @@ pub struct Config {
     pub route: Route,
     /// What to do when a consumer is dropped or panics.
     pub on_consumer_gone: OnConsumerGone,
+    /// What becomes of what comes while a ring is full.
+    pub on_full: OnFull,
     /// A consumer that releases nothing for so long, while records wait for it, is stalled: the
     /// [`Snapshot`](crate::Snapshot) says so.
     pub consumer_stall: Option<Duration>,
@@ -145,6 +147,18 @@ pub enum OnConsumerGone {
     Reroute,
 }
 
+/// What becomes of what comes while a ring is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnFull {
+    /// It is not read: TCP holds its senders, and nothing is lost.
+    #[default]
+    Pause,
+    /// It is read and discarded, in whole messages, until the ring is down to its low mark: the newest
+    /// are lost, nobody is held up. Each connection has a [`Gap`](crate::Record::Gap) in their place.
+    Discard,
+}
+
 /// What to do when a consumer has stalled ([`Config::consumer_stall`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -181,6 +195,7 @@ impl Default for Config {
             user_timeout: None,
             route: Route::default(),
             on_consumer_gone: OnConsumerGone::default(),
+            on_full: OnFull::default(),
             consumer_stall: Some(Duration::from_secs(10)),
             on_consumer_stall: OnConsumerStall::default(),
             drain_timeout: Duration::from_secs(10),

@@ -17,6 +17,7 @@ const MARKS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Progress {
     released: u64,
+    delivered: u64,
     holds: bool,
     /// Time that was seen to pass without a release while the ring held records.
     still: Duration,
@@ -28,6 +29,7 @@ impl Progress {
     pub(crate) fn new() -> Self {
         Self {
             released: 0,
+            delivered: 0,
             holds: false,
             still: Duration::ZERO,
             looked: Duration::ZERO,
@@ -40,14 +42,15 @@ impl Progress {
         stall / LOOKS
     }
 
-    /// A turn: so much is in the ring's two positions now. Returns for how long nothing has been released.
+    /// A turn: so much is in the ring's two positions now, and so many bytes of peers were delivered, of
+    /// which a record may be released in part. Returns for how long nothing has been released.
     ///
     /// Of the time since the last look at most two intervals count: when nobody looked for longer, the
     /// whole machine stood still, and the consumer too.
     pub(crate) fn look(
         &mut self,
         position: u64,
-        released: u64,
+        (released, delivered): (u64, u64),
         stall: Option<Duration>,
         now: Duration,
     ) -> Duration {
@@ -57,13 +60,15 @@ impl Progress {
         self.trail.note(position, now);
         self.trail.forget(released);
         let holds = released < position;
-        let goes_on = self.holds && holds && self.released == released;
+        let is_as_before = self.released == released && self.delivered == delivered;
+        let goes_on = self.holds && holds && is_as_before;
         self.still = match goes_on {
             true => self.still + passed.min(most),
             false => Duration::ZERO,
         };
         self.holds = holds;
         self.released = released;
+        self.delivered = delivered;
         self.still
     }
 
@@ -145,25 +150,38 @@ mod tests {
     #[test]
     fn a_consumer_that_releases_nothing_is_still_until_it_releases() {
         let mut progress = Progress::new();
-        assert_eq!(progress.look(100, 0, STALL, s(1)), s(0), "it has just come");
-        assert_eq!(progress.look(200, 0, STALL, s(3)), s(2));
-        assert_eq!(progress.look(200, 0, STALL, s(8)), s(7));
         assert_eq!(
-            progress.look(200, 1, STALL, s(9)),
+            progress.look(100, (0, 0), STALL, s(1)),
+            s(0),
+            "it has just come"
+        );
+        assert_eq!(progress.look(200, (0, 0), STALL, s(3)), s(2));
+        assert_eq!(progress.look(200, (0, 0), STALL, s(8)), s(7));
+        assert_eq!(
+            progress.look(200, (1, 0), STALL, s(9)),
             s(0),
             "a little is enough"
         );
-        assert_eq!(progress.look(200, 1, STALL, s(10)), s(1));
-        assert_eq!(progress.look(200, 200, STALL, s(11)), s(0), "nothing waits");
-        assert_eq!(progress.look(200, 200, STALL, s(100)), s(0));
+        assert_eq!(progress.look(200, (1, 0), STALL, s(10)), s(1));
+        assert_eq!(
+            progress.look(200, (1, 7), STALL, s(11)),
+            s(0),
+            "a part of a record"
+        );
+        assert_eq!(
+            progress.look(200, (200, 0), STALL, s(11)),
+            s(0),
+            "nothing waits"
+        );
+        assert_eq!(progress.look(200, (200, 0), STALL, s(100)), s(0));
         assert_eq!(progress.poll_timeout(s(10)), None);
     }
 
     #[test]
     fn the_time_that_a_machine_stood_still_is_nobodys() {
         let mut progress = Progress::new();
-        progress.look(100, 0, STALL, s(1));
-        assert_eq!(progress.look(100, 0, STALL, s(100_000)), s(5));
+        progress.look(100, (0, 0), STALL, s(1));
+        assert_eq!(progress.look(100, (0, 0), STALL, s(100_000)), s(5));
         assert_eq!(progress.poll_timeout(s(10)), Some(s(100_000) + s(10) / 4));
     }
 
@@ -182,7 +200,7 @@ mod tests {
                 position += more;
                 published.extend(std::iter::repeat_n(now, more as usize));
                 released = (released + less).min(position);
-                progress.look(position, released, STALL, s(now));
+                progress.look(position, (released, 0), STALL, s(now));
                 let oldest = published.get(released as usize).map(|at| s(*at));
                 match (progress.oldest(), oldest) {
                     (None, None) => {}

@@ -59,7 +59,9 @@ impl Reactor<SimNet> {
                 open: slot.stream.is_some(),
                 reason: slot.conn.reason(),
                 waits_for_ring: match lane.flow() {
-                    Flow::Blocked { since } if slot.place == Place::Ring => Some(since),
+                    Flow::Blocked { since } if slot.place == Place::Ring && lane.is_pausing() => {
+                        Some(since)
+                    }
                     _ => None,
                 },
                 is_held_by_operator: slot.conn.is_paused_by(PauseCause::Operator),
@@ -104,6 +106,7 @@ impl Reactor<SimNet> {
         let mut staged = 0;
         let mut waiting = vec![0; self.lanes.len()];
         let mut bound = vec![0; self.lanes.len()];
+        let mut owing = vec![0; self.lanes.len()];
         let (mut starved, mut lingering) = (0, 0);
         for key in self.slots.keys(0, usize::MAX) {
             let slot = &self.slots[key];
@@ -121,6 +124,7 @@ impl Reactor<SimNet> {
             match slot.place {
                 Place::Nowhere => {}
                 Place::Ring => waiting[lane] += 1,
+                Place::Owing => owing[lane] += 1,
                 Place::Staging => starved += 1,
                 Place::Lingering => lingering += 1,
                 Place::Dead => panic!("{key}: dead, and its slot is not free"),
@@ -152,11 +156,13 @@ impl Reactor<SimNet> {
         );
         for (at, lane) in self.lanes.iter().enumerate() {
             assert_eq!(lane.fifo.len(&self.slots), waiting[at], "lane {at}: FIFO");
+            assert_eq!(lane.owing.len(&self.slots), owing[at], "lane {at}: owing");
             assert_eq!(lane.connections, bound[at], "lane {at}: connections");
             // What a consumer is about to say that it has released may be filled already.
             let capacity = lane.producer.observer().capacity();
             assert!(lane.producer.occupied() <= 2 * capacity);
             lane.fifo.check_order(&self.slots);
+            lane.owing.check_order(&self.slots);
             if let Flow::Blocked { .. } = lane.flow() {
                 assert!(
                     lane.resumes_in_time(),
@@ -184,7 +190,11 @@ impl Reactor<SimNet> {
             slot.conn
         );
         if slot.stream.is_none() {
-            assert_eq!(slot.place, Place::Ring, "{key}: nobody will tell its end");
+            let tells = matches!(slot.place, Place::Ring | Place::Owing);
+            assert!(tells, "{key}: nobody will tell its end");
+        } else if slot.owes() && slot.place == Place::Nowhere {
+            let discards = self.lanes[usize::from(slot.consumer)].discards;
+            assert!(!discards, "{key}: nobody will tell its gap");
         } else if slot.ready && slot.place == Place::Nowhere {
             assert!(
                 held(PauseCause::Operator),
@@ -226,7 +236,8 @@ impl Reactor<SimNet> {
             "{key}: its peer has gone, unnoticed: {conn:?}"
         );
         let waits = match slot.place {
-            Place::Ring => self.lanes[usize::from(slot.consumer)].is_blocked(),
+            Place::Ring => self.lanes[usize::from(slot.consumer)].is_pausing(),
+            Place::Owing => !conn.may_be_served(),
             place => place != Place::Lingering,
         };
         assert!(
@@ -253,9 +264,10 @@ impl Reactor<SimNet> {
             let slot = &self.slots[key];
             let lane = &self.lanes[usize::from(slot.consumer)];
             match (slot.place, lane.flow()) {
-                (Place::Ring, Flow::Flowing) => until(now, "somebody may be served"),
+                (Place::Ring | Place::Owing, Flow::Flowing) => until(now, "somebody may be served"),
                 (Place::Lingering, _) => until(now, "somebody is to be read out"),
-                (Place::Ring, Flow::Blocked { since }) => {
+                (Place::Ring, _) if lane.discards => until(now, "somebody is to be discarded"),
+                (Place::Ring | Place::Owing, Flow::Blocked { since }) => {
                     if let Some(stall) = self.stall {
                         let ahead = self.tick.wrapping_sub(slot.queued_at);
                         let queued = now.saturating_sub(tick_time(ahead));

@@ -21,7 +21,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn rearm(&mut self, key: u32) {
         let slot = &self.slots[key];
         let waiting =
-            slot.place == Place::Ring && self.lanes[usize::from(slot.consumer)].is_blocked();
+            slot.place == Place::Ring && self.lanes[usize::from(slot.consumer)].is_pausing();
         let Some(tick) = slot.conn.poll_timeout(&self.clocks, waiting) else {
             return;
         };
@@ -88,7 +88,7 @@ impl<N: Net> Reactor<N> {
         let Flow::Blocked { since } = self.lanes[lane].flow() else {
             return None;
         };
-        let head = self.lanes[lane].fifo.head()?;
+        let head = self.lanes[lane].longest_waiting()?;
         // Back from now: as a time since the start, a tick would mean another one after 397 days.
         let ticks = self.tick.wrapping_sub(self.slots[head].queued_at);
         let queued = self.now.since_start.saturating_sub(tick_time(ticks));
@@ -102,12 +102,16 @@ impl<N: Net> Reactor<N> {
                     Some(at) if at <= self.now.since_start => {}
                     _ => break,
                 }
-                let Some(key) = self.lanes[lane].fifo.head() else {
+                let Some(key) = self.lanes[lane].longest_waiting() else {
                     break;
                 };
                 if self.slots[key].conn.is_closed() {
                     // It only waits to say that it has ended; nobody listens.
                     self.bury(key);
+                } else if self.slots[key].place == Place::Owing {
+                    // It only waits to tell a gap, and is read all the same.
+                    self.dequeue(key);
+                    self.owe(key);
                 } else if self.is_drained(key) {
                     // After a full read it stands in line to see whether there is more: there is not.
                     match self.slots[key].conn.peer_end() {

@@ -39,6 +39,11 @@ pub(crate) struct Lane {
     pub(crate) producer: Producer,
     pub(crate) parked: Arc<Parked>,
     pub(crate) fifo: Fifo,
+    /// Those that have only something to tell: a gap, or that they have ended. Used where what comes to
+    /// a full ring is discarded; elsewhere they stand in the FIFO with all the others.
+    pub(crate) owing: Fifo,
+    /// What comes while it is blocked is discarded.
+    pub(crate) discards: bool,
     flow: Flow,
     /// The released position at which it flows again.
     resume_at: u64,
@@ -63,6 +68,8 @@ impl Lane {
             producer,
             parked,
             fifo: Fifo::new(Place::Ring),
+            owing: Fifo::new(Place::Owing),
+            discards: false,
             flow: Flow::Flowing,
             resume_at: 0,
             blocked: Duration::ZERO,
@@ -90,6 +97,32 @@ impl Lane {
         self.flow != Flow::Flowing
     }
 
+    /// Are its connections held up?
+    pub(crate) fn is_pausing(&self) -> bool {
+        self.is_blocked() && !self.discards
+    }
+
+    /// Is there somebody to be served now?
+    pub(crate) fn has_work(&self) -> bool {
+        match self.is_blocked() {
+            true => self.discards && !self.fifo.is_empty(),
+            false => !self.fifo.is_empty() || !self.owing.is_empty(),
+        }
+    }
+
+    /// Who is served next while it flows: what is owed comes first, for it is older.
+    pub(crate) fn next(&self) -> Option<u32> {
+        self.owing.head().or_else(|| self.fifo.head())
+    }
+
+    /// Who has been waiting for room for the longest time.
+    pub(crate) fn longest_waiting(&self) -> Option<u32> {
+        match self.discards {
+            true => self.owing.head(),
+            false => self.fifo.head(),
+        }
+    }
+
     pub(crate) fn is_high(&self) -> bool {
         self.producer.occupied() >= self.high
     }
@@ -99,9 +132,10 @@ impl Lane {
         self.gone || self.producer.released() == self.producer.position()
     }
 
-    /// Time spent blocked until `now`: a clock that stands still while the ring flows.
+    /// Time spent blocked until `now`: a clock that stands still while the ring holds nobody up.
     pub(crate) fn blocked_until(&self, now: Duration) -> Duration {
         match self.flow {
+            _ if self.discards => self.blocked,
             Flow::Flowing => self.blocked,
             Flow::Blocked { since } => self.blocked + now.saturating_sub(since),
         }
@@ -144,7 +178,9 @@ impl Lane {
         // The wait is not taken back: by now it may be a drain's, for all that is in the ring.
         self.enter(Flow::Flowing);
         let took = now.saturating_sub(since);
-        self.blocked += took;
+        if !self.discards {
+            self.blocked += took;
+        }
         Some(took)
     }
 }

@@ -121,7 +121,7 @@ impl<N: Net> Reactor<N> {
         let wall = |tick: Tick| -> SystemTime { self.now.wall - ago(tick) };
         let lane = &self.lanes[usize::from(slot.consumer)];
         let now = self.now.since_start;
-        let ring_wait = (slot.place == Place::Ring && lane.is_blocked())
+        let ring_wait = (slot.place == Place::Ring && lane.is_pausing())
             .then(|| lane.blocked_until(now) - slot.blocked_mark);
         let (state, state_for) = match (conn.state(), ring_wait) {
             (State::Closed { .. }, _) => ("closed", Duration::ZERO),

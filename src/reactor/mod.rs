@@ -12,6 +12,7 @@ mod counters;
 mod deadlines;
 mod drain;
 mod end;
+mod full;
 mod lane;
 mod list;
 mod listener;
@@ -349,10 +350,7 @@ impl<N: Net> Reactor<N> {
 
     /// How long nothing is to be done, as far as we know.
     pub(crate) fn patience(&self, at_most: Option<Duration>) -> Option<Duration> {
-        let busy = self
-            .lanes
-            .iter()
-            .any(|lane| !lane.is_blocked() && !lane.fifo.is_empty())
+        let busy = self.lanes.iter().any(Lane::has_work)
             || self.listeners.iter().any(|l| l.machine.may_accept())
             || !self.lingering.is_empty()
             || !self.answers.is_empty()
@@ -417,10 +415,11 @@ impl<N: Net> Reactor<N> {
             slot.conn.handle_fin(tick);
         }
         slot.ready = true;
-        let blocked = self.lanes[usize::from(slot.consumer)].is_blocked();
+        let blocked = self.lanes[usize::from(slot.consumer)].is_pausing();
         let waits = match slot.place {
             Place::Ring => blocked,
             Place::Staging => true,
+            Place::Owing => !slot.conn.may_be_served(),
             Place::Nowhere => !slot.conn.is_discarding() && (blocked || !slot.conn.may_be_served()),
             Place::Lingering | Place::Dead => false,
         };
@@ -458,16 +457,27 @@ impl<N: Net> Reactor<N> {
             let lane = (self.first_lane + offset) % lanes;
             let mut bytes = 0;
             for _ in 0..READ_BUDGET {
-                if self.lanes[lane].is_blocked() || bytes >= BYTE_BUDGET {
+                if self.lanes[lane].is_pausing() || bytes >= BYTE_BUDGET {
                     break;
                 }
-                let Some(key) = self.lanes[lane].fifo.head() else {
+                if self.lanes[lane].is_blocked() {
+                    let Some(key) = self.lanes[lane].fifo.head() else {
+                        break;
+                    };
+                    bytes += self.serve_full(key);
+                    continue;
+                }
+                let Some(key) = self.lanes[lane].next() else {
                     break;
                 };
                 if self.lanes[lane].is_high() && self.block_lane(lane) {
-                    break;
+                    continue;
                 }
-                match self.serve(key) {
+                let served = match self.slots[key].place {
+                    Place::Owing => self.tell_owed(key),
+                    _ => self.serve(key),
+                };
+                match served {
                     Served::Read(n) => bytes += n,
                     // Nothing is skipped for want of room: below the low mark any claim fits.
                     Served::NoRoom => {

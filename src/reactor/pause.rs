@@ -17,6 +17,16 @@ impl<N: Net> Reactor<N> {
     /// read into scratch.
     pub(super) fn enqueue(&mut self, key: u32) {
         let slot = &mut self.slots[key];
+        let lane = &mut self.lanes[usize::from(slot.consumer)];
+        // Who only has something to tell is read in between, where reading goes on.
+        if slot.place == Place::Owing
+            && lane.is_blocked()
+            && slot.conn.may_be_served()
+            && !slot.conn.is_closed()
+        {
+            lane.owing.remove(&mut self.slots, key);
+        }
+        let slot = &mut self.slots[key];
         if slot.place != Place::Nowhere {
             return;
         }
@@ -38,6 +48,10 @@ impl<N: Net> Reactor<N> {
             Place::Nowhere | Place::Dead => {}
             Place::Staging => self.starved.remove(&mut self.slots, key),
             Place::Lingering => self.lingering.remove(&mut self.slots, key),
+            Place::Owing => {
+                let lane = usize::from(self.slots[key].consumer);
+                self.lanes[lane].owing.remove(&mut self.slots, key);
+            }
             Place::Ring => {
                 self.book_wait(key);
                 let lane = usize::from(self.slots[key].consumer);
@@ -167,7 +181,7 @@ impl<N: Net> Reactor<N> {
         let holders: Vec<u32> = self.staging.holders().collect();
         for key in holders {
             let slot = &self.slots[key];
-            let blocked = self.lanes[usize::from(slot.consumer)].is_blocked();
+            let blocked = self.lanes[usize::from(slot.consumer)].is_pausing();
             let held = tick_of(self.waited(key));
             let message = Unfinished {
                 bytes: slot.conn.staged() as u64,
@@ -196,6 +210,7 @@ impl<N: Net> Reactor<N> {
         self.hold(key, cause);
         if self.slots[key].place == Place::Ring && !self.slots[key].conn.may_be_served() {
             self.dequeue(key);
+            self.owe(key);
         }
     }
 

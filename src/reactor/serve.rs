@@ -9,11 +9,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::lane::Lane;
 use super::slots::{Slot, token};
 use super::wheel::NONE;
-use super::{Counters, READ_SIZES, Reactor, system};
+use super::{Counters, Listening, READ_SIZES, Reactor, system};
 use crate::close::{CloseReason, DiscardReason};
 use crate::conn::PeerEnd;
 use crate::edges;
-use crate::frame::{self, Cut, Framing};
+use crate::frame::{self, Cut, Framing, Limits};
 use crate::net::{Net, Watch};
 use crate::peer::ConnectionId;
 use crate::ring::record::{self, Closed, Gap, Header, Opened};
@@ -21,7 +21,7 @@ use crate::ring::record::{self, Closed, Gap, Header, Opened};
 /// How often a ring is told the time.
 const TIME_EVERY: Duration = Duration::from_millis(10);
 /// Room for a `Time` and an `Opened` record in front.
-const INTRODUCTION: usize = record::TIME_LEN + record::OPENED_LEN;
+pub(super) const INTRODUCTION: usize = record::TIME_LEN + record::OPENED_LEN;
 /// What an oversize message adds at most: a gap for its prefix (48), header and alignment of its record
 /// (31), a gap for its rest (48), header and alignment of the record of messages that follows (31). One
 /// of them may have begun in the staged part; each other one takes more than `max_message` of the read.
@@ -224,35 +224,10 @@ impl<N: Net> Reactor<N> {
 
         // Cut it.
         let listening = &self.listeners[usize::from(slot.listener)];
-        let listener = &listening.framing;
         let old_part = self.staging.bytes(slot.part);
-        if matches!(listener, Framing::Auto)
-            && slot.framing == Framing::Auto.code()
-            && let Some(settled) = frame::settle(old_part, fresh)
-        {
-            slot.framing = settled.code();
-        }
-        let framing = framing_of(listener, slot);
-        if matches!(framing, Framing::Auto) {
-            self.cuts.clear();
-            self.cuts.push(Cut::Rest { start: 0 });
-        } else {
-            let limits = match framing {
-                Framing::Octet => &self.octet_limits,
-                _ => &listening.limits,
-            };
-            let mut partial = slot.conn.partial();
-            let scanned = frame::cut(
-                framing,
-                limits,
-                &mut partial,
-                old_part,
-                fresh,
-                &mut self.cuts,
-            );
-            *slot.conn.partial_mut() = partial;
-            self.counters.scanned.add(scanned as u64);
-        }
+        let parts = (old_part, fresh);
+        let scanned = cut(listening, &self.octet_limits, slot, parts, &mut self.cuts);
+        self.counters.scanned.add(scanned as u64);
 
         if !goes_on(&self.cuts, staged > 0, slot.conn.partial().is_skipping()) {
             slot.conn.handle_message(self.tick);
@@ -340,17 +315,30 @@ impl<N: Net> Reactor<N> {
                 lane.told_time = Some(self.now.since_start);
             }
         }
-        adapt(slot, read, n);
+        self.after_read(key, read, n, closing);
+        Served::Read(read)
+    }
+
+    /// What comes of a read of so many bytes of at most `asked`, once they have found their place.
+    pub(super) fn after_read(
+        &mut self,
+        key: u32,
+        read: usize,
+        asked: usize,
+        closing: Option<CloseReason>,
+    ) {
+        let slot = &mut self.slots[key];
+        adapt(slot, read, asked);
         // A short read means drained, unless the peer has ended: then it is read to its end.
-        slot.ready = read == n || slot.conn.peer_end() != PeerEnd::Sending;
+        slot.ready = read == asked || slot.conn.peer_end() != PeerEnd::Sending;
 
         self.dequeue(key);
         if let Some(reason) = closing {
-            self.begin_close(key, reason);
-            return Served::Read(read);
+            return self.begin_close(key, reason);
         }
         if !self.slots[key].ready {
             self.watch_again(key);
+            self.owe(key);
         } else if self.slots[key].conn.has_finished() && self.is_drained(key) {
             // Not by another read: until its turn comes the ring may be full, and hold its descriptor.
             self.end(key, CloseReason::Eof);
@@ -358,7 +346,6 @@ impl<N: Net> Reactor<N> {
             self.enqueue(key);
         }
         self.rearm(key);
-        Served::Read(read)
     }
 
     /// Does the kernel hold nothing of it?
@@ -372,10 +359,11 @@ impl<N: Net> Reactor<N> {
         self.slots[key].ready = false;
         self.dequeue(key);
         self.watch_again(key);
+        self.owe(key);
         self.rearm(key);
     }
 
-    fn read_failed(&mut self, key: u32, error: &io::Error) -> Served {
+    pub(super) fn read_failed(&mut self, key: u32, error: &io::Error) -> Served {
         match error.kind() {
             io::ErrorKind::WouldBlock => self.rest(key),
             io::ErrorKind::Interrupted => {
@@ -407,10 +395,41 @@ impl<N: Net> Reactor<N> {
     }
 }
 
+/// Cuts what was read. Returns how much of it was looked at.
+pub(super) fn cut<S, L>(
+    listening: &Listening<L>,
+    octet_limits: &Limits,
+    slot: &mut Slot<S>,
+    (staged, fresh): (&[u8], &[u8]),
+    cuts: &mut Vec<Cut>,
+) -> usize {
+    let listener = &listening.framing;
+    if matches!(listener, Framing::Auto)
+        && slot.framing == Framing::Auto.code()
+        && let Some(settled) = frame::settle(staged, fresh)
+    {
+        slot.framing = settled.code();
+    }
+    let framing = framing_of(listener, slot);
+    if matches!(framing, Framing::Auto) {
+        cuts.clear();
+        cuts.push(Cut::Rest { start: 0 });
+        return 0;
+    }
+    let limits = match framing {
+        Framing::Octet => octet_limits,
+        _ => &listening.limits,
+    };
+    let mut partial = slot.conn.partial();
+    let scanned = frame::cut(framing, limits, &mut partial, staged, fresh, cuts);
+    *slot.conn.partial_mut() = partial;
+    scanned
+}
+
 /// Does all that was read belong to a message that had begun before, and goes on? `staged`: its beginning
 /// was. `skips`: what goes on is not to be delivered; it counts as a message where that is first said,
 /// which may be long after it began.
-fn goes_on(cuts: &[Cut], staged: bool, skips: bool) -> bool {
+pub(super) fn goes_on(cuts: &[Cut], staged: bool, skips: bool) -> bool {
     let mut told = 0;
     for cut in cuts {
         match *cut {

@@ -22,6 +22,8 @@ pub(crate) enum Place {
     Nowhere,
     /// The FIFO of its ring: it has bytes, or `Closed`, to publish.
     Ring,
+    /// With its ring, until that has room: it has only a gap, or its end, to tell.
+    Owing,
     /// Until staging has room.
     Staging,
     /// Read into scratch and counted, until its peer has finished.
@@ -128,6 +130,12 @@ impl<S> Slot<S> {
         self.more
             .as_ref()
             .is_none_or(|more| more.unread == 0 && !more.is_unread_unknown)
+    }
+
+    /// Has it a gap that could be told now? One whose message goes on is told with its end.
+    pub(crate) fn owes(&self) -> bool {
+        let gap = self.more.as_ref().and_then(|more| more.gap);
+        gap.is_some() && !self.conn.partial().is_skipping() && !self.conn.is_discarding()
     }
 
     pub(crate) fn wheel_tick(&self) -> Option<Tick> {

@@ -90,8 +90,12 @@ impl<N: Net> Reactor<N> {
         let now = self.now.since_start;
         for (lane, counters) in self.lanes.iter_mut().zip(&self.counters.rings) {
             let (position, released) = match lane.gone {
-                true => (0, 0),
-                false => (lane.producer.position(), lane.producer.released()),
+                true => (0, (0, 0)),
+                false => {
+                    let (released, delivered) =
+                        (lane.producer.released(), lane.producer.delivered());
+                    (lane.producer.position(), (released, delivered))
+                }
             };
             let still = lane.progress.look(position, released, stall, now);
             let since = |at: Duration| at.as_micros() as u64 + 1;
@@ -137,7 +141,7 @@ impl<N: Net> Reactor<N> {
         if !self.evicts() {
             return None;
         }
-        let head = lane.fifo.head().filter(|_| lane.is_blocked());
+        let head = lane.longest_waiting().filter(|_| lane.is_blocked());
         match head.map(|head| &self.slots[head]) {
             _ if from != u32::MAX => Some(next),
             None => None,
@@ -172,7 +176,7 @@ impl<N: Net> Reactor<N> {
         }
         let mut left = EVICT_BUDGET;
         while left > 0 && self.lanes[lane].is_blocked() {
-            let Some(key) = self.lanes[lane].fifo.head() else {
+            let Some(key) = self.lanes[lane].longest_waiting() else {
                 break;
             };
             let slot = &self.slots[key];

@@ -92,6 +92,11 @@ impl Producer {
         self.shared.consumer.0.released.load(Ordering::Acquire)
     }
 
+    /// Bytes of peers ever released; those of a record that was released in part included.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.shared.delivered()
+    }
+
     /// Bytes in the ring, headers and padding included; what was just released may still be in it.
     pub(crate) fn occupied(&self) -> usize {
         (self.position - self.released()) as usize

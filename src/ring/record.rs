@@ -24,7 +24,6 @@ pub(crate) const HEADER: usize = 16;
 /// Bytes of an `Opened` record.
 pub(crate) const OPENED_LEN: usize = record_len(Opened::PAYLOAD);
 /// Bytes of a `Gap` record.
-#[cfg(test)]
 pub(crate) const GAP_LEN: usize = record_len(Gap::PAYLOAD);
 /// Bytes of a `Closed` record.
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::Delivered;
 use super::plan::{Ending, Script, cut_message};
 use crate::books::Books;
 use crate::close::{CloseReason, Reason};
+use crate::config::{Config, OnFull, OnOversize};
 use crate::consumer::{Messages, Record};
 use crate::net::sim::{Fate, SimNetwork};
 use crate::peer::{ConnectionId, Peer};
@@ -87,6 +88,8 @@ struct Account {
     /// The message that is due.
     next: usize,
     messages: u64,
+    /// Those of them that came as they were sent.
+    whole: u64,
     /// Something was discarded since the last message.
     gap: bool,
     /// The stream was cut inside the last message: nothing may follow.
@@ -107,14 +110,17 @@ pub(super) struct Ledger {
     max: usize,
     /// What is too large is left out, and a gap stands in its place.
     discards: bool,
+    /// What comes to a full ring is, too.
+    loses: bool,
     pub(super) messages: u64,
 }
 
 impl Ledger {
-    pub(super) fn new(max: usize, discards: bool) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         Self {
-            max,
-            discards,
+            max: config.max_message,
+            discards: config.on_oversize == Some(OnOversize::Discard),
+            loses: config.on_full == OnFull::Discard,
             ..Self::default()
         }
     }
@@ -143,12 +149,16 @@ impl Ledger {
                 form,
                 received,
             } => {
-                let (max, discards) = (self.max, self.discards);
+                let (max, discards, loses) = (self.max, self.discards, self.loses);
                 let account = self.account(*who);
                 assert!(!account.cut, "{who}: a message behind the cut one");
                 // The stream may have ended before more came than is legal.
                 let cut = matches!(form, Form::Unterminated).then_some(&text[..]);
-                account.skip_discarded(max, discards, cut);
+                if loses {
+                    account.skip_lost(*who);
+                } else {
+                    account.skip_discarded(max, discards, cut);
+                }
                 account.message(*who, text, *form, max);
                 account.published += *bytes as u64;
                 account.timely(network, *who, *form, *received);
@@ -186,6 +196,7 @@ impl Ledger {
             consumer,
             next: 0,
             messages: 0,
+            whole: 0,
             gap: false,
             cut: false,
             published: 0,
@@ -258,6 +269,15 @@ impl Ledger {
                 Ending::Fin | Ending::HalfClose | Ending::FinReset | Ending::InMessage
             );
             if reason == CloseReason::Eof && proper && sent == script.bytes.len() as u64 {
+                let cut_off = script.ending == Ending::InMessage && !account.cut;
+                if self.loses {
+                    assert_eq!(
+                        account.whole + account.left_out,
+                        script.messages.len() as u64 + u64::from(cut_off),
+                        "{who}: messages that came, or that gaps count"
+                    );
+                    continue;
+                }
                 let mut due = script.messages.iter().skip(account.next);
                 let is_left_out = |m: &&Vec<u8>| m.len() > self.max && self.discards && account.gap;
                 let missing = due.find(|m| !is_left_out(m));
@@ -269,7 +289,6 @@ impl Ledger {
                 );
                 let is_too_large = |m: &&Vec<u8>| m.len() > self.max;
                 let too_large = script.messages.iter().filter(is_too_large).count();
-                let cut_off = script.ending == Ending::InMessage && !account.cut;
                 assert_eq!(
                     account.left_out,
                     too_large as u64 + u64::from(cut_off),
@@ -304,6 +323,20 @@ impl Account {
             network.said(told, earliest, last),
             "{who}: read from {first:?} to {last:?}, told as {told:?}"
         );
+    }
+
+    /// What a full ring had no room for is not due any more, if a gap stands in its place. What is due is
+    /// known by how many bytes came before it, delivered or not.
+    fn skip_lost(&mut self, who: ConnectionId) {
+        let offset = self.published + self.discarded;
+        let starts = &self.script.starts;
+        let due = starts.partition_point(|start| *start <= offset) - 1;
+        assert!(
+            self.gap || due == self.next,
+            "{who}: message {due} instead of {}, and no gap",
+            self.next
+        );
+        self.next = due;
     }
 
     /// What was too large and discarded is not due any more, if a gap stands in its place.
@@ -349,6 +382,7 @@ impl Account {
                 let is_sent = self.next < script.messages.len();
                 assert!(is_sent, "{}, beyond the last", what());
                 assert!(text == due && due.len() <= max, "{}", what());
+                self.whole += 1;
             }
         }
         self.messages += 1;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use self::plan::Plan;
 use self::world::{Told, World};
 use crate::books::Tally;
-use crate::close::CloseReason;
+use crate::close::{CloseReason, DiscardReason};
 use crate::config::Config;
 use crate::consumer::{Batch, Ended};
 pub use crate::edges::{Edge, Edges};
@@ -40,6 +40,8 @@ pub struct Outcome {
     pub edges: Edges,
     /// Connections that ended, by reason.
     pub closed: Tally<CloseReason>,
+    /// Bytes that were not delivered, by reason.
+    pub discarded: Tally<DiscardReason>,
     /// Connections that were accepted.
     pub accepted: u64,
     /// Messages delivered.

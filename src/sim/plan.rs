@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::{Simulation, Stream};
-use crate::config::{Config, Listen, OnConsumerGone, OnConsumerStall, OnOversize};
+use crate::config::{Config, Listen, OnConsumerGone, OnConsumerStall, OnFull, OnOversize};
 use crate::frame::Framing;
 use crate::net::sim::{Fault, Faults, Random};
 use crate::policy::{LeastRate, Route};
@@ -199,6 +199,7 @@ fn config(random: &mut Random) -> Config {
     config.route = random.one_of(&[Route::LeastLoaded, Route::Source, Route::Listener]);
     config.on_consumer_gone = random.one_of(&[OnConsumerGone::Stop, OnConsumerGone::Reroute]);
     config.drain_timeout = ms(random.within(100..=2000));
+    config.on_full = random.one_of(&[OnFull::Pause, OnFull::Pause, OnFull::Discard]);
     config.consumer_stall = random.one_of(&[None, Some(ms(50)), Some(ms(300)), Some(ms(1500))]);
     if config.consumer_stall.is_some() {
         use OnConsumerStall::{Evict, Stop, Wait};

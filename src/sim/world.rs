@@ -15,13 +15,13 @@ use super::operator::Orders;
 use super::plan::Plan;
 use super::send::Sender;
 use super::{Outcome, Simulation};
-use crate::config::{OnConsumerStall, OnOversize};
+use crate::config::OnConsumerStall;
 use crate::edges;
 use crate::net::sim::SimNet;
 use crate::net::sim::{Fault, Random, SimNetwork, SimWaker};
 use crate::reactor::{Handle, Reactor, Target, Turn};
 use crate::ring::others;
-use crate::status::{BoundAddr, Snapshot};
+use crate::status::BoundAddr;
 
 /// Prints the trace when a run panics.
 pub(super) struct Told<'w>(&'w World);
@@ -71,6 +71,7 @@ pub(super) struct World {
     interleave: u16,
     stops_drain: bool,
     stops_for_stalls: bool,
+    has_stalled: Cell<bool>,
     /// Who acts, and what an operator may do, is over once the faults stop.
     calm: Cell<bool>,
     draining: Cell<bool>,
@@ -119,8 +120,7 @@ impl World {
         let checked = plan.config.clone().validate();
         let checked = checked.unwrap_or_else(|errors| panic!("{errors}"));
         let fanin = checked.assemble(nets, addresses).expect("nothing can fail");
-        let discards = plan.config.on_oversize == Some(OnOversize::Discard);
-        let mut ledger = Ledger::new(plan.config.max_message, discards);
+        let mut ledger = Ledger::new(&plan.config);
         let senders = plan
             .scripts
             .iter()
@@ -160,6 +160,7 @@ impl World {
             interleave: plan.interleave,
             stops_drain: plan.stops_drain,
             stops_for_stalls: plan.config.on_consumer_stall == OnConsumerStall::Stop,
+            has_stalled: Cell::new(false),
             calm: Cell::new(false),
             draining: Cell::new(false),
             early: Cell::new(false),
@@ -206,6 +207,7 @@ impl World {
             faults: self.network.faults(),
             closed: snapshot.connections.closed,
             accepted: snapshot.connections.accepted,
+            discarded: snapshot.bytes.discarded,
             messages: self.ledger.borrow().messages,
             delivered: self.ledger.borrow().delivered(),
             edges: edges::take(),
@@ -362,7 +364,9 @@ impl World {
         let Some(reactor) = &mut *place else { return };
         turner.wakes_at.set(None);
         let began = self.network.now();
-        match others::may_act(true, || reactor.turn(None)) {
+        let turned = others::may_act(true, || reactor.turn(None));
+        self.look_for_stalls();
+        match turned {
             Ok(Turn::Running) => {
                 reactor.check();
                 let now = self.network.now();
@@ -505,8 +509,15 @@ impl World {
 
     /// Did a consumer stall where that is the end of the whole?
     pub(super) fn gave_up(&self) -> bool {
-        let has_stalled = |snapshot: Snapshot| snapshot.consumers.iter().any(|c| c.stalls > 0);
-        self.stops_for_stalls && has_stalled(self.handle.snapshot())
+        self.stops_for_stalls && self.has_stalled.get()
+    }
+
+    /// A reactor has had a turn.
+    fn look_for_stalls(&self) {
+        if self.stops_for_stalls && !self.has_stalled.get() {
+            let consumers = self.handle.snapshot().consumers;
+            self.has_stalled.set(consumers.iter().any(|c| c.stalls > 0));
+        }
     }
 
     /// Is it on its way to the end already?

@@ -1,0 +1,177 @@
+//! What comes to a full ring where that is to be discarded: read, cut as usual, and counted.
+//!
+//! In: the head of the FIFO of a blocked ring. Out: whole messages fewer, and a gap that is owed to the
+//! consumer. Never here: half a message given up while the other half is delivered. What has begun is staged,
+//! as at any other time, and is whole when it ends.
+
+use super::serve::{self, Served, Writer};
+use super::slots::{Place, Slot};
+use super::wheel::NONE;
+use super::{READ_SIZES, Reactor};
+use crate::close::{CloseReason, DiscardReason};
+use crate::frame::{Cut, MessageIter};
+use crate::net::Net;
+use crate::ring::record;
+
+impl<N: Net> Reactor<N> {
+    /// Reads the head of a blocked FIFO once, into scratch. Returns how many bytes were read.
+    pub(super) fn serve_full(&mut self, key: u32) -> usize {
+        if self.slots[key].conn.is_closed() {
+            // Its end is told when there is room.
+            self.dequeue(key);
+            self.owe(key);
+            return 0;
+        }
+        self.book_wait(key);
+        let slot = &mut self.slots[key];
+        let staged = slot.conn.staged();
+        let class = READ_SIZES[usize::from(slot.read_class)];
+        let n = self.staging.may_read(slot.part, slot.consumer, class);
+        if n == 0 {
+            self.starve(key);
+            return 0;
+        }
+        let Some(stream) = &slot.stream else { return 0 };
+        let whole = &mut self.scratch[..staged + n];
+        let read = match self.net.read(stream, &mut whole[staged..]) {
+            Ok(0) => {
+                slot.conn.handle_fin(self.tick);
+                self.end(key, CloseReason::Eof);
+                return 0;
+            }
+            Ok(read) => read,
+            Err(error) => {
+                self.read_failed(key, &error);
+                return 0;
+            }
+        };
+        slot.conn.handle_read(read, self.tick);
+        self.counters.received.add(read as u64);
+        let listening = &self.listeners[usize::from(slot.listener)];
+        let old_part = self.staging.bytes(slot.part);
+        let (front, fresh) = whole[..staged + read].split_at_mut(staged);
+        let parts = (old_part, &*fresh);
+        let scanned = serve::cut(listening, &self.octet_limits, slot, parts, &mut self.cuts);
+        self.counters.scanned.add(scanned as u64);
+        if !serve::goes_on(&self.cuts, staged > 0, slot.conn.partial().is_skipping()) {
+            slot.conn.handle_message(self.tick);
+        }
+
+        let end = staged + read;
+        let mut rest = end;
+        let mut closing = None;
+        let mut discarded = 0;
+        let mut copied = 0;
+        if let [Cut::Rest { start: 0 }] = *self.cuts {
+            rest = staged;
+        } else {
+            // Messages are counted from their first byte on, which may be staged.
+            front.copy_from_slice(old_part);
+            copied += staged;
+            if slot.part != NONE {
+                self.staging.release(slot.part);
+                self.staging_freed = true;
+                slot.part = NONE;
+            }
+            let framing = serve::framing_of(&listening.framing, slot);
+            for cut in &self.cuts {
+                let (bytes, messages, reason) = match *cut {
+                    Cut::Messages { start, end } => {
+                        let messages = MessageIter::new(framing, &whole[start..end]).count();
+                        (end - start, messages as u64, DiscardReason::RingFull)
+                    }
+                    // It counts with the discarded rest of it.
+                    Cut::Truncated { start, end } => (end - start, 0, DiscardReason::RingFull),
+                    Cut::Discard {
+                        bytes,
+                        messages,
+                        reason,
+                    } => (bytes, messages, reason),
+                    Cut::Rest { start } => {
+                        rest = start;
+                        continue;
+                    }
+                    Cut::Close { reason } => {
+                        closing = Some(reason);
+                        continue;
+                    }
+                };
+                discarded += bytes as u64;
+                self.counters.discarded.add(reason, bytes as u64);
+                owe_gap(slot, reason, bytes as u64, messages);
+            }
+        }
+        if rest < end {
+            let rest = &whole[rest..end];
+            let (part, moved) = self.staging.append(slot.part, key, slot.consumer, rest);
+            slot.part = part;
+            copied += rest.len() + moved;
+        }
+        let staged_now = self.staging.bytes(slot.part).len();
+        slot.conn.handle_cut(0, discarded, staged_now);
+        debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
+        self.counters.copied.add(copied as u64);
+        self.after_read(key, read, n, closing);
+        read
+    }
+
+    /// Puts a connection that is not to be read now where it can tell what it owes, if it does.
+    pub(super) fn owe(&mut self, key: u32) {
+        let slot = &mut self.slots[key];
+        let lane = &mut self.lanes[usize::from(slot.consumer)];
+        let owes = slot.conn.is_closed() || slot.owes();
+        if lane.discards && owes && slot.place == Place::Nowhere {
+            slot.queued_at = self.tick;
+            lane.owing.push(&mut self.slots, key);
+        }
+    }
+
+    /// There is room: what is owed is told.
+    pub(super) fn tell_owed(&mut self, key: u32) -> Served {
+        if self.slots[key].conn.is_closed() {
+            return match self.publish_end(key) {
+                true => Served::Out,
+                false => Served::NoRoom,
+            };
+        }
+        let lane_place = usize::from(self.slots[key].consumer);
+        let tell_time = self.time_due(&self.lanes[lane_place]);
+        let id = self.id(key);
+        let slot = &mut self.slots[key];
+        let lane = &mut self.lanes[lane_place];
+        let room = serve::INTRODUCTION + record::GAP_LEN;
+        let Some(mut claim) = lane.producer.claim(room, room) else {
+            return Served::NoRoom;
+        };
+        let mut writer = Writer::new(claim.bytes());
+        serve::introduce(&mut writer, slot, id, tell_time);
+        serve::tell_gap(&mut writer, slot, id);
+        let used = writer.at;
+        claim.commit(used, 0);
+        slot.last_position = lane.producer.position();
+        lane.grew = true;
+        if tell_time.is_some() {
+            lane.told_time = Some(self.now.since_start);
+        }
+        lane.owing.remove(&mut self.slots, key);
+        if self.slots[key].ready {
+            self.enqueue(key);
+        }
+        Served::Out
+    }
+}
+
+/// A gap that there is no room to tell. Gaps of several reasons are one by then: that of the full ring, if
+/// that is among them, without which each of the others would have had a gap of its own.
+fn owe_gap<S>(slot: &mut Slot<S>, reason: DiscardReason, bytes: u64, messages: u64) {
+    match &mut slot.more().gap {
+        Some((first, b, m)) => {
+            if reason == DiscardReason::RingFull {
+                *first = reason;
+            }
+            *b += bytes;
+            *m += messages;
+        }
+        none => *none = Some((reason, bytes, messages)),
+    }
+}
