@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fanin::{Config, Framing, LeastRate, Listen, OnConsumerStall, OnOversize};
+use fanin::{Config, Framing, LeastRate, Listen, OnConsumerStall, OnFull, OnOversize};
 
 use super::sink::{Destination, Output};
 use super::units::{self, Deadline};
@@ -118,6 +118,9 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration, help_heading = "Connections")]
     pub(crate) drain_timeout: Duration,
 
+    /// What to do with what comes while a ring is full: hold its senders (pause), or lose it (discard)
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = Full::Pause, help_heading = "Layers")]
+    pub(crate) on_full: Full,
     /// A consumer whose sink takes nothing for so long, while there is something for it, is stalled; or off
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::deadline, help_heading = "Layers")]
     pub(crate) consumer_stall_timeout: Deadline,
@@ -138,6 +141,12 @@ pub(crate) enum Oversize {
     Truncate,
     Discard,
     Close,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Full {
+    Pause,
+    Discard,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -177,6 +186,10 @@ impl Serve {
         config.deadlines.message = self.message_timeout.0;
         config.deadlines.stall = self.stall_timeout.0;
         config.deadlines.age = self.max_age.0;
+        config.on_full = match self.on_full {
+            Full::Pause => OnFull::Pause,
+            Full::Discard => OnFull::Discard,
+        };
         config.consumer_stall = self.consumer_stall_timeout.0;
         config.on_consumer_stall = match self.on_consumer_stall {
             OnStall::Wait => OnConsumerStall::Wait,
@@ -204,7 +217,7 @@ impl Serve {
 }
 
 /// A setting's name in the library, and its option.
-const OPTIONS: [(&str, &str); 20] = [
+const OPTIONS: [(&str, &str); 21] = [
     ("listeners", "--listen"),
     ("framing", "--framing"),
     ("consumers", "--consumers"),
@@ -222,6 +235,7 @@ const OPTIONS: [(&str, &str); 20] = [
     ("least_rate.window", "--least-rate-window"),
     ("deadlines.stall", "--stall-timeout"),
     ("deadlines.age", "--max-age"),
+    ("on_full", "--on-full"),
     ("consumer_stall", "--consumer-stall-timeout"),
     ("on_consumer_stall", "--on-consumer-stall"),
     ("drain_timeout", "--drain-timeout"),

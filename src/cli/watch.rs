@@ -130,11 +130,14 @@ fn stalled(consumer: &ConsumerStatus) -> Thing {
 fn full(consumer: &ConsumerStatus) -> Thing {
     let how = match consumer.blocked_for {
         Some(time) => format!(
-            "for {}, {} connections wait for room when they have something to say",
+            "for {}, {} connections are bound to it",
             seconds(time),
             consumer.held
         ),
-        None => format!("now and then, for {} connections", consumer.connections),
+        None => format!(
+            "for a moment, {} connections are bound to it",
+            consumer.connections
+        ),
     };
     Thing {
         name: format!("consumer {}", consumer.consumer),
@@ -314,10 +317,7 @@ mod tests {
         let lines = watch.look(&full_ring(1, true), after(start, 1));
         assert_eq!(
             lines,
-            [
-                "ring full: consumer 0: begins, for 1.5 s, 12 connections wait for room when they have \
-              something to say"
-            ]
+            ["ring full: consumer 0: begins, for 1.5 s, 12 connections are bound to it"]
         );
         // It flaps, and that is one time.
         for second in 2..20 {
