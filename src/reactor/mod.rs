@@ -328,9 +328,9 @@ impl<N: Net> Reactor<N> {
         self.linger();
         self.fire_timers();
         self.fire_stalls();
+        self.watch_consumers();
         self.feed_starved();
         self.advance_drain();
-        self.watch_consumers();
         self.answer();
         self.wake_consumers();
         self.free_dead();
