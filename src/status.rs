@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub consumers: Vec<ConsumerStatus>,
     /// One for each listener and reactor.
     pub listeners: Vec<ListenerStatus>,
+    /// How often pressure shut the listeners.
+    pub shuts: u64,
     /// Turns that took more than 50 ms.
     pub long_turns: u64,
     /// What the bytes cost us.
@@ -224,8 +226,12 @@ pub struct ListenerStatus {
     pub reactor: usize,
     /// Where it listens, as in [`BoundAddr`]'s text form.
     pub address: BoundAddr,
-    /// `ready`, `full`, `limited` or `closed`.
+    /// `ready`, `full`, `limited`, `pressure` or `closed`.
     pub state: &'static str,
+    /// How often it could not be opened again after pressure.
+    pub failures: u64,
+    /// The `errno` of the last time that it could not.
+    pub error: Option<i32>,
     /// Connections it has accepted.
     pub accepted: u64,
 }

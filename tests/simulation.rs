@@ -18,7 +18,7 @@ use fanin::{
 const THREADS: u64 = 2;
 
 /// Every step of every machine, as their diagrams have them.
-const EDGES: [Edge; 34] = [
+const EDGES: [Edge; 39] = [
     ("connection", "open", "paused"),
     ("connection", "open", "draining, delivers"),
     ("connection", "open", "draining, discards"),
@@ -41,6 +41,11 @@ const EDGES: [Edge; 34] = [
     ("listener", "full", "closed"),
     ("listener", "limited", "ready"),
     ("listener", "limited", "closed"),
+    ("listener", "idle", "pressure"),
+    ("listener", "full", "pressure"),
+    ("listener", "limited", "pressure"),
+    ("listener", "pressure", "ready"),
+    ("listener", "pressure", "closed"),
     ("peer", "sending", "fin"),
     ("peer", "sending", "reset"),
     ("peer", "fin", "reset"),
@@ -55,8 +60,11 @@ const EDGES: [Edge; 34] = [
     ("ring", "blocked", "flowing"),
 ];
 
-/// This one takes more seeds than a test has: one of some 1,500.
-const RARE: [Edge; 1] = [("listener", "ready", "closed")];
+/// These take more seeds than a test has.
+const RARE: [Edge; 2] = [
+    ("listener", "ready", "pressure"),
+    ("listener", "ready", "closed"),
+];
 
 /// What happened in many seeds.
 struct Seen {

@@ -4,15 +4,16 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use super::{Checked, ListenAddr, OnConsumerGone, OnConsumerStall, OnFull};
+use super::{Checked, ListenAddr, OnConsumerGone, OnConsumerStall, OnFull, PressureAction};
 use crate::conn::Clocks;
 use crate::consumer::Consumer;
 use crate::frame::{Framing, Limits};
 use crate::net::{Mio, Net, SocketOptions, bind_tcp, bind_unix, inherit};
 use crate::reactor::{
-    Admission, Handle, Lane, OnStall, Parts, Reactor, Remote, StallPolicy, Together, clock,
+    Admission, Gate, Handle, Lane, OnStall, Parts, Reactor, Remote, StallPolicy, Together, clock,
 };
 use crate::ring::{Parked, Wake, ring};
 use crate::status::BoundAddr;
@@ -82,7 +83,11 @@ impl Checked {
         }
         let mut nets = Vec::new();
         for (index, listeners) in sockets.into_iter().enumerate() {
-            let net = Mio::new().map_err(|source| failed(index, source))?;
+            let mut net = Mio::new().map_err(|source| failed(index, source))?;
+            // The first opens the listeners of all.
+            if index == 0 && config.pressure.action == PressureAction::CloseListener {
+                net.may_listen_again(&addrs, &options);
+            }
             nets.push((net, listeners));
         }
         self.assemble(nets, addrs)
@@ -105,7 +110,9 @@ impl Checked {
             .collect();
         let mut ends: Vec<Vec<_>> = (0..config.consumers).map(|_| Vec::new()).collect();
         let admission = Arc::new(Admission::new(config.max_connections));
-        let together = Arc::new(Together::default());
+        let together = Arc::new(Together::new(config.consumers));
+        let (openers, mut opened): (Vec<_>, Vec<_>) = nets.iter().map(|_| channel()).unzip();
+        let openers: Arc<[_]> = openers.into();
         let start = Instant::now();
         let mut reactors = Vec::new();
         let mut remotes: Vec<Remote> = Vec::new();
@@ -148,6 +155,15 @@ impl Checked {
                 drain_timeout: config.drain_timeout,
                 admission: admission.clone(),
                 together: together.clone(),
+                gate: config.pressure.after.map(|after| {
+                    let closes = config.pressure.action == PressureAction::CloseListener;
+                    Gate::new(
+                        index == 0,
+                        after,
+                        closes,
+                        (openers.clone(), opened.remove(0)),
+                    )
+                }),
                 consumer_stall: StallPolicy {
                     after: config.consumer_stall,
                     then: match config.on_consumer_stall {

@@ -75,6 +75,8 @@ pub struct Config {
     pub on_consumer_gone: OnConsumerGone,
     /// What becomes of what comes while a ring is full.
     pub on_full: OnFull,
+    /// When nobody new is let in because the consumers do not keep up.
+    pub pressure: Pressure,
     /// A consumer that releases nothing for so long, while records wait for it, is stalled: the
     /// [`Snapshot`](crate::Snapshot) says so.
     pub consumer_stall: Option<Duration>,
@@ -159,6 +161,33 @@ pub enum OnFull {
     Discard,
 }
 
+/// When nobody new is let in because the consumers do not keep up. Off by default.
+///
+/// It presses while every consumer has a full ring: with one that has room, whoever comes can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Pressure {
+    /// All listeners are shut when it has pressed for so long, and opened again when it has not for as
+    /// long. Rings that are full and have room by turns press for the part of the time in which they are
+    /// full. `None`: never.
+    pub after: Option<Duration>,
+    /// What that is.
+    pub action: PressureAction,
+}
+
+/// What listeners do under [`Pressure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum PressureAction {
+    /// They stop accepting: who comes waits in the backlog, and is not told.
+    #[default]
+    StopAccepting,
+    /// They close their sockets, and bind and listen again at the same addresses later: who comes is
+    /// refused, and goes elsewhere, and who waits in the backlog is reset. Not possible for
+    /// [`ListenAddr::Inherited`].
+    CloseListener,
+}
+
 /// What to do when a consumer has stalled ([`Config::consumer_stall`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -196,6 +225,7 @@ impl Default for Config {
             route: Route::default(),
             on_consumer_gone: OnConsumerGone::default(),
             on_full: OnFull::default(),
+            pressure: Pressure::default(),
             consumer_stall: Some(Duration::from_secs(10)),
             on_consumer_stall: OnConsumerStall::default(),
             drain_timeout: Duration::from_secs(10),

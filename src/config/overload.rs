@@ -2,7 +2,7 @@
 //!
 //! In: a [`Config`]. Out: refusals with the value and what would do. Never here: what the layers do.
 
-use super::{Config, OnConsumerStall};
+use super::{Config, Listen, ListenAddr, OnConsumerStall, Pressure, PressureAction};
 
 impl Config {
     /// Refuses what cannot work.
@@ -10,6 +10,24 @@ impl Config {
         if self.consumer_stall.is_some_and(|time| time.is_zero()) {
             let reason = "every consumer would be stalled at once; without a value it is off";
             refuse("consumer_stall", "0".into(), reason.into());
+        }
+        let Pressure { after, action } = self.pressure;
+        if after.is_some_and(|time| time.is_zero()) {
+            let reason = "listeners would open and shut all the time; without a value it is off";
+            refuse("pressure.after", "0".into(), reason.into());
+        }
+        if action == PressureAction::CloseListener {
+            let is_inherited = |listen: &Listen| matches!(listen.address, ListenAddr::Inherited(_));
+            let reason = if after.is_none() {
+                "can never fire, for pressure.after is off; StopAccepting, or a time for it, would do"
+            } else if self.listeners.iter().any(is_inherited) {
+                "a descriptor that was inherited cannot be opened again; StopAccepting would do"
+            } else {
+                ""
+            };
+            if !reason.is_empty() {
+                refuse("pressure.action", "CloseListener".into(), reason.into());
+            }
         }
         if self.consumer_stall.is_none() && self.on_consumer_stall != OnConsumerStall::Wait {
             refuse(
@@ -32,6 +50,30 @@ mod tests {
         change(&mut config);
         let errors = config.validate().err();
         errors.map_or(Vec::new(), |e| e.0.iter().map(|e| e.setting).collect())
+    }
+
+    #[test]
+    fn a_listener_that_cannot_be_opened_again_may_not_be_closed() {
+        let close = |c: &mut Config| c.pressure.action = PressureAction::CloseListener;
+        assert_eq!(refused(close), ["pressure.action"], "it never fires");
+        let after = |c: &mut Config| (close(c), c.pressure.after = Some(Duration::from_secs(1))).1;
+        assert_eq!(refused(after), [""; 0]);
+        let inherited = |c: &mut Config| {
+            after(c);
+            let fd = std::fs::File::open("/dev/null").unwrap();
+            c.listeners[0].address = ListenAddr::Inherited(std::sync::Arc::new(fd.into()));
+        };
+        assert_eq!(refused(inherited), ["pressure.action"]);
+        let wait = |c: &mut Config| {
+            (
+                inherited(c),
+                c.pressure.action = PressureAction::StopAccepting,
+            )
+                .1
+        };
+        assert_eq!(refused(wait), [""; 0]);
+        let none = |c: &mut Config| c.pressure.after = Some(Duration::ZERO);
+        assert_eq!(refused(none), ["pressure.after"]);
     }
 
     #[test]

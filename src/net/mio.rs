@@ -37,6 +37,9 @@ pub struct Mio {
     start: Instant,
     /// Given up for a moment to accept and close a peer when no other descriptor is left.
     reserve: Option<File>,
+    /// Where it listened, for when it is to listen there again.
+    places: Vec<BoundAddr>,
+    options: Option<SocketOptions>,
 }
 
 /// A listening socket.
@@ -86,7 +89,15 @@ impl Mio {
             waker,
             start: Instant::now(),
             reserve: open_reserve(),
+            places: Vec::new(),
+            options: None,
         })
+    }
+
+    /// It may be asked to listen again at these addresses, in the order of the listeners.
+    pub(crate) fn may_listen_again(&mut self, places: &[BoundAddr], options: &SocketOptions) {
+        self.places = places.to_vec();
+        self.options = Some(*options);
     }
 }
 
@@ -142,6 +153,16 @@ impl Net for Mio {
         self.poll
             .registry()
             .register(&mut SourceFd(&fd), token, Interest::READABLE)
+    }
+
+    fn listen_again(&mut self, place: usize, reactors: usize) -> io::Result<Vec<MioListener>> {
+        let options = self.options.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let opened = match self.places.get(place) {
+            Some(BoundAddr::Tcp(address)) => bind_tcp(*address, reactors, options),
+            Some(BoundAddr::Unix(Some(path))) => bind_unix(path, reactors, options),
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        opened.map(|(listeners, _)| listeners)
     }
 
     fn accept(&mut self, listener: &MioListener) -> io::Result<(MioStream, Peer)> {

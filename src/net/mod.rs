@@ -74,6 +74,13 @@ pub trait Net {
     /// Watches a listener.
     fn listen(&mut self, listener: &Self::Listener, token: Token) -> io::Result<()>;
 
+    /// Opens the listener of this place again, that was closed: a socket for each of so many reactors, in
+    /// their order. It does not wait.
+    fn listen_again(&mut self, place: usize, reactors: usize) -> io::Result<Vec<Self::Listener>> {
+        let _ = (place, reactors);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Takes the next connection.
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, Peer)>;
 

@@ -2,11 +2,13 @@
 //!
 //! In: facts. Out: a choice. Never here: a connection, a ring, a clock.
 
+mod pressure;
 mod progress;
 mod victim;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+pub(crate) use self::pressure::Pressure;
 pub(crate) use self::progress::Progress;
 pub use self::victim::LeastRate;
 pub(crate) use self::victim::{OF_SPENT_STAGING, Unfinished, is_victim};

@@ -30,6 +30,7 @@ impl<N: Net> Reactor<N> {
             if !waiting {
                 machine.handle_free();
             }
+            self.listen_again(place);
             for _ in 0..ACCEPT_BUDGET {
                 if !self.listeners[place].machine.may_accept() {
                     break;

@@ -292,6 +292,16 @@ impl Reactor<SimNet> {
                 assert!(is_known, "a consumer is stalled, and nobody says so");
             }
         }
+        if let Some(gate) = self.gate.as_ref().filter(|_| self.phase == Phase::Running) {
+            if let Some(at) = gate.poll_timeout() {
+                until(at, "pressure");
+            }
+            for listening in self.listeners.iter().filter(|_| gate.is_shut()) {
+                let is_shut = listening.machine.label() == "pressure";
+                assert!(is_shut, "a listener is open under pressure");
+                assert!(listening.socket.is_none() == gate.closes);
+            }
+        }
         for listening in &self.listeners {
             if let Some(at) = listening.machine.poll_timeout() {
                 until(at, "a listener's wait");

@@ -22,6 +22,9 @@ use crate::status::{
 /// Commands that may wait for one reactor.
 pub(crate) const COMMANDS: usize = 1024;
 
+/// States of a listener, by their number in its counter.
+const STATES: [&str; 5] = ["ready", "full", "limited", "closed", "pressure"];
+
 /// Which connections a pause is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -203,6 +206,7 @@ impl Handle {
             all.peak.connections = all.peak.connections.max(c.peak_open.read());
             all.peak.ring_bytes = all.peak.ring_bytes.max(c.peak_ring.read());
             all.peak.staging_bytes = all.peak.staging_bytes.max(c.peak_staging.read());
+            all.shuts += c.shuts.read();
             all.long_turns += c.long_turns.read();
             all.work.scanned += c.scanned.read();
             all.work.copied += c.copied.read();
@@ -217,8 +221,11 @@ impl Handle {
                 all.listeners.push(ListenerStatus {
                     reactor,
                     address: address.clone(),
-                    state: ["ready", "full", "limited", "closed"]
-                        [listener.state.read() as usize & 3],
+                    state: STATES[(listener.state.read() as usize).min(STATES.len() - 1)],
+                    failures: listener.failures.read(),
+                    error: i32::try_from(listener.errno.read())
+                        .ok()
+                        .filter(|errno| *errno != 0),
                     accepted: listener.accepted.read(),
                 });
             }

@@ -29,6 +29,8 @@ pub(crate) struct Counters {
     pub(crate) peak_ring: Counter,
     pub(crate) peak_staging: Counter,
     pub(crate) long_turns: Counter,
+    /// How often pressure shut all listeners; of the first reactor.
+    pub(crate) shuts: Counter,
     /// Bytes that a framing looked at, and bytes copied between our own buffers: what makes a
     /// byte-by-byte sender's cost visible.
     pub(crate) scanned: Counter,
@@ -65,8 +67,11 @@ pub(crate) struct RingCounters {
 #[derive(Debug, Default)]
 pub(crate) struct ListenerCounters {
     pub(crate) accepted: Counter,
-    /// 0 ready, 1 full, 2 limited, 3 closed.
+    /// 0 ready, 1 full, 2 limited, 3 closed, 4 pressure.
     pub(crate) state: Counter,
+    /// How often it could not be opened again, and what the system said the last time.
+    pub(crate) failures: Counter,
+    pub(crate) errno: Counter,
 }
 
 impl Counters {

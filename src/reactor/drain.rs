@@ -98,7 +98,11 @@ impl<N: Net> Reactor<N> {
             told: 0,
         });
         for listening in &mut self.listeners {
-            listening.machine.handle_drain();
+            match listening.socket {
+                Some(_) => listening.machine.handle_drain(),
+                // Under pressure: nobody waits there.
+                None => listening.machine.handle_close(),
+            }
         }
     }
 

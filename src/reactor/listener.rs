@@ -8,11 +8,14 @@
 //!                  ▼ │ ▼
 //!               Full │ Limited{until}     close: Closed, from anywhere
 //!                  └─┴──┘ a slot is free / the time has come
+//!
+//!  Pressure: from anywhere, for as long as the consumers do not keep up; then Ready
 //! ```
 //!
 //! In: edges, errors, free slots, time. Out: yes or no, and when to ask again. Edge-triggered, a
 //! listener gets no second edge for who waits already: so Full and Limited go back to Ready, never to
-//! Idle. Every event in every state: `listener.txt`.
+//! Idle. Pressure takes the place of whatever else limits it, which is found again when it has gone: so
+//! there is one thing to wait for at a time. Every event in every state: `listener.txt`.
 
 use std::time::Duration;
 
@@ -28,7 +31,11 @@ pub(crate) enum State {
     Idle,
     Ready,
     Full,
-    Limited { until: Duration },
+    Limited {
+        until: Duration,
+    },
+    /// Nobody is let in, whoever waits and whatever is free.
+    Pressure,
     Closed,
 }
 
@@ -39,6 +46,7 @@ impl State {
             Self::Ready => "ready",
             Self::Full => "full",
             Self::Limited { .. } => "limited",
+            Self::Pressure => "pressure",
             Self::Closed => "closed",
         }
     }
@@ -108,7 +116,7 @@ impl Listener {
 
     /// The system has nothing left for another connection.
     pub(crate) fn handle_exhausted(&mut self, now: Duration) {
-        if self.state != State::Closed {
+        if !matches!(self.state, State::Closed | State::Pressure) {
             self.enter(State::Limited {
                 until: now + self.next_wait,
             });
@@ -122,13 +130,27 @@ impl Listener {
         }
     }
 
+    /// The consumers do not keep up.
+    pub(crate) fn handle_pressure(&mut self) {
+        if !matches!(self.state, State::Closed | State::Pressure) {
+            self.enter(State::Pressure);
+        }
+    }
+
+    /// They do again. Nobody knows who came meanwhile.
+    pub(crate) fn handle_relief(&mut self) {
+        if self.state == State::Pressure {
+            self.enter(State::Ready);
+        }
+    }
+
     pub(crate) fn handle_close(&mut self) {
         self.enter(State::Closed);
     }
 
     /// Before the end: whoever waits in the backlog is to be taken, edge or not.
     pub(crate) fn handle_drain(&mut self) {
-        if self.state == State::Idle {
+        if matches!(self.state, State::Idle | State::Pressure) {
             self.enter(State::Ready);
         }
     }
@@ -204,6 +226,20 @@ mod tests {
     }
 
     #[test]
+    fn pressure_stands_above_all_other_limits_and_has_no_time_of_its_own() {
+        let mut listener = ready();
+        listener.handle_exhausted(MS);
+        listener.handle_pressure();
+        assert_eq!(listener.poll_timeout(), None);
+        listener.handle_timeout(10_000 * MS);
+        listener.handle_edge();
+        listener.handle_free();
+        assert_eq!(listener.state(), State::Pressure);
+        listener.handle_relief();
+        assert_eq!(listener.state(), State::Ready);
+    }
+
+    #[test]
     fn nothing_opens_a_closed_listener_again() {
         let mut listener = ready();
         listener.handle_close();
@@ -211,6 +247,8 @@ mod tests {
         listener.handle_free();
         listener.handle_exhausted(MS);
         listener.handle_timeout(10 * MS);
+        listener.handle_pressure();
+        listener.handle_relief();
         listener.handle_drain();
         assert_eq!(listener.state(), State::Closed);
     }

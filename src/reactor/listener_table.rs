@@ -8,7 +8,7 @@ const MS: Duration = Duration::from_millis(1);
 const NOW: Duration = Duration::from_millis(1950);
 const UNTIL: Duration = Duration::from_millis(2000);
 
-const STATES: [&str; 5] = ["Idle", "Ready", "Full", "Limited", "Closed"];
+const STATES: [&str; 6] = ["Idle", "Ready", "Full", "Limited", "Pressure", "Closed"];
 /// The next wait, by the number of exhaustions that no accepted connection came between.
 const WAITS: [&str; 4] = ["100", "200", "400", "800"];
 
@@ -21,11 +21,13 @@ enum Event {
     Free,
     Exhausted,
     Timeout(&'static str, Duration),
+    Pressure,
+    Relief,
     Close,
     Drain,
 }
 
-const EVENTS: [Event; 11] = [
+const EVENTS: [Event; 13] = [
     Event::Edge,
     Event::Accepted,
     Event::Empty,
@@ -35,6 +37,8 @@ const EVENTS: [Event; 11] = [
     Event::Timeout("before", Duration::from_millis(1999)),
     Event::Timeout("at", UNTIL),
     Event::Timeout("after", Duration::from_millis(2001)),
+    Event::Pressure,
+    Event::Relief,
     Event::Close,
     Event::Drain,
 ];
@@ -49,6 +53,8 @@ impl Event {
             Self::Free => "free",
             Self::Exhausted => "exhausted",
             Self::Timeout(..) => "timeout",
+            Self::Pressure => "pressure",
+            Self::Relief => "relief",
             Self::Close => "close",
             Self::Drain => "drain",
         }
@@ -70,6 +76,8 @@ impl Event {
             Self::Free => listener.handle_free(),
             Self::Exhausted => listener.handle_exhausted(NOW),
             Self::Timeout(_, now) => listener.handle_timeout(now),
+            Self::Pressure => listener.handle_pressure(),
+            Self::Relief => listener.handle_relief(),
             Self::Close => listener.handle_close(),
             Self::Drain => listener.handle_drain(),
         }
@@ -83,6 +91,7 @@ fn name(state: State) -> &'static str {
         State::Ready => "Ready",
         State::Full => "Full",
         State::Limited { .. } => "Limited",
+        State::Pressure => "Pressure",
         State::Closed => "Closed",
     }
 }
@@ -97,6 +106,7 @@ fn fixture(state: &str, exhaustions: usize) -> Listener {
     match state {
         "Idle" => listener.handle_empty(),
         "Full" => listener.handle_full(),
+        "Pressure" => listener.handle_pressure(),
         "Closed" => listener.handle_close(),
         "Limited" => {
             // By an exhaustion more, so that what comes next is the wait that was asked for.

@@ -17,6 +17,7 @@ mod lane;
 mod list;
 mod listener;
 mod pause;
+mod pressure;
 mod serve;
 mod slots;
 mod staging;
@@ -41,6 +42,7 @@ use self::drain::Phase;
 pub(crate) use self::lane::Lane;
 use self::list::Answer;
 use self::listener::Listener;
+pub(crate) use self::pressure::Gate;
 use self::serve::Served;
 pub(crate) use self::serve::claim_len;
 use self::slots::{Fifo, Place, Slot, Slots, token};
@@ -158,6 +160,8 @@ pub(crate) struct Parts<L> {
     pub(crate) admission: Arc<Admission>,
     pub(crate) together: Arc<Together>,
     pub(crate) consumer_stall: StallPolicy,
+    /// If listeners are shut under pressure.
+    pub(crate) gate: Option<Gate<L>>,
 }
 
 struct Listening<L> {
@@ -202,6 +206,7 @@ pub struct Reactor<N: Net = Mio> {
     admission: Arc<Admission>,
     together: Arc<Together>,
     consumer_stall: StallPolicy,
+    gate: Option<Gate<N::Listener>>,
     counters: Arc<Counters>,
     orders: Arc<Orders>,
     commands: Receiver<Command>,
@@ -272,6 +277,7 @@ impl<N: Net> Reactor<N> {
             admission: parts.admission,
             together: parts.together,
             consumer_stall: parts.consumer_stall,
+            gate: parts.gate,
             orders: Arc::default(),
             commands,
             command_sender,
@@ -331,6 +337,7 @@ impl<N: Net> Reactor<N> {
         self.watch_consumers();
         self.feed_starved();
         self.advance_drain();
+        self.watch_pressure();
         self.answer();
         self.wake_consumers();
         self.free_dead();
@@ -379,11 +386,14 @@ impl<N: Net> Reactor<N> {
         let watches = (0..self.lanes.len())
             .filter_map(|lane| self.watches_at(lane))
             .map(at);
+        let gate = self.gate.as_ref().filter(|_| self.phase == Phase::Running);
+        let pressure = gate.and_then(Gate::poll_timeout).map(at);
         let starved = self.starved_at().map(at);
         let drain = self.phase.poll_timeout(self.is_closed()).map(at);
         listeners
             .chain(stalls)
             .chain(watches)
+            .chain(pressure)
             .chain(timers)
             .chain(starved)
             .chain(drain)
@@ -518,6 +528,7 @@ impl<N: Net> Reactor<N> {
                 "full" => 1,
                 "limited" => 2,
                 "closed" => 3,
+                "pressure" => 4,
                 _ => 0,
             };
             counters.state.set(state);

@@ -6,16 +6,32 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use crate::ring::Wake;
-use crate::ring::shared::AtomicU64;
+use crate::ring::shared::{AtomicBool, AtomicU64};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Together {
+    /// For each consumer, a bit for each reactor whose ring to it is full.
+    full: Vec<AtomicU64>,
+    /// A bit for each consumer that is gone.
+    gone: AtomicU64,
+    /// All listeners are to be shut: what the first reactor says, and the others do.
+    shut: AtomicBool,
     /// The consumer that stalled first, plus one, where that is the end of the whole.
     stalled: AtomicU64,
     wakers: OnceLock<Vec<Arc<dyn Wake>>>,
 }
 
 impl Together {
+    pub(crate) fn new(consumers: usize) -> Self {
+        Self {
+            full: (0..consumers).map(|_| AtomicU64::new(0)).collect(),
+            gone: AtomicU64::new(0),
+            shut: AtomicBool::new(false),
+            stalled: AtomicU64::new(0),
+            wakers: OnceLock::new(),
+        }
+    }
+
     /// Once all reactors exist.
     pub(crate) fn set_wakers(&self, wakers: Vec<Arc<dyn Wake>>) {
         let _ = self.wakers.set(wakers);
@@ -27,6 +43,65 @@ impl Together {
             .into_iter()
             .flatten()
             .for_each(|w| w.wake());
+    }
+
+    /// A reactor's ring to this consumer is full, or is not any more. The first reactor looks at it.
+    pub(crate) fn set_full(&self, reactor: usize, consumer: usize, full: bool) {
+        let bit = 1 << reactor;
+        // AcqRel, and before the wake: whoever is woken by it sees it.
+        match full {
+            true => self.full[consumer].fetch_or(bit, Ordering::AcqRel),
+            false => self.full[consumer].fetch_and(!bit, Ordering::AcqRel),
+        };
+        self.wake_first(reactor);
+    }
+
+    pub(crate) fn set_gone(&self, reactor: usize, consumer: usize) {
+        self.gone.fetch_or(1 << consumer, Ordering::AcqRel);
+        self.wake_first(reactor);
+    }
+
+    fn wake_first(&self, by: usize) {
+        if let Some(first) = self
+            .wakers
+            .get()
+            .and_then(|all| all.first())
+            .filter(|_| by != 0)
+        {
+            first.wake();
+        }
+    }
+
+    /// Has every consumer that is there a full ring?
+    pub(crate) fn presses(&self) -> bool {
+        let gone = self.gone.load(Ordering::Acquire);
+        let there = self
+            .full
+            .iter()
+            .enumerate()
+            .filter(|(c, _)| gone & 1 << c == 0);
+        let mut full = there
+            .map(|(_, full)| full.load(Ordering::Acquire) != 0)
+            .peekable();
+        full.peek().is_some() && full.all(|full| full)
+    }
+
+    /// The first reactor has decided.
+    pub(crate) fn set_shut(&self, shut: bool) {
+        if self.shut.swap(shut, Ordering::AcqRel) != shut {
+            self.wake_all();
+        }
+    }
+
+    pub(crate) fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Acquire)
+    }
+
+    /// There is something for this reactor.
+    pub(crate) fn wake(&self, reactor: usize) {
+        if let Some(waker) = self.wakers.get().and_then(|all| all.get(reactor)) {
+            waker.wake();
+        }
     }
 
     /// A consumer has stalled, and the whole is to end for that.

@@ -6,7 +6,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::{Simulation, Stream};
-use crate::config::{Config, Listen, OnConsumerGone, OnConsumerStall, OnFull, OnOversize};
+use crate::config::{
+    Config, Listen, OnConsumerGone, OnConsumerStall, OnFull, OnOversize, PressureAction,
+};
 use crate::frame::Framing;
 use crate::net::sim::{Fault, Faults, Random};
 use crate::policy::{LeastRate, Route};
@@ -200,6 +202,11 @@ fn config(random: &mut Random) -> Config {
     config.on_consumer_gone = random.one_of(&[OnConsumerGone::Stop, OnConsumerGone::Reroute]);
     config.drain_timeout = ms(random.within(100..=2000));
     config.on_full = random.one_of(&[OnFull::Pause, OnFull::Pause, OnFull::Discard]);
+    config.pressure.after = random.one_of(&[None, Some(ms(5)), Some(ms(100)), Some(ms(1000))]);
+    if config.pressure.after.is_some() {
+        use PressureAction::{CloseListener, StopAccepting};
+        config.pressure.action = random.one_of(&[StopAccepting, CloseListener]);
+    }
     config.consumer_stall = random.one_of(&[None, Some(ms(50)), Some(ms(300)), Some(ms(1500))]);
     if config.consumer_stall.is_some() {
         use OnConsumerStall::{Evict, Stop, Wait};

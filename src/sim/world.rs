@@ -15,7 +15,7 @@ use super::operator::Orders;
 use super::plan::Plan;
 use super::send::Sender;
 use super::{Outcome, Simulation};
-use crate::config::OnConsumerStall;
+use crate::config::{OnConsumerStall, PressureAction};
 use crate::edges;
 use crate::net::sim::SimNet;
 use crate::net::sim::{Fault, Random, SimNetwork, SimWaker};
@@ -96,6 +96,9 @@ impl World {
         let network = SimNetwork::new(random.fork(), plan.faults.clone(), reactors);
         network.limit(plan.descriptors, plan.window, plan.backlog);
         network.begin_at(plan.start);
+        if plan.config.pressure.action == PressureAction::CloseListener {
+            network.listens_again();
+        }
         network.holds_drains_to_it(plan.is_drained_by_order());
         if simulation.options.trace {
             network.keep_trace();

@@ -50,6 +50,8 @@ faults! {
     AcceptInterrupted,
     /// The system has no file, buffer or memory left (ENFILE, ENOBUFS, ENOMEM).
     AcceptExhausted,
+    /// A listener that was closed cannot be opened again: somebody else has its port (EADDRINUSE).
+    PortTaken,
     /// The process has no descriptor left (EMFILE).
     NoDescriptor,
     /// The reserve descriptor is gone to somebody else, or is not enough.

@@ -174,6 +174,11 @@ impl SimNetwork {
         self.0.borrow().said(wall, from, to)
     }
 
+    /// Listeners may be closed and opened again: a peer that finds none comes back.
+    pub(crate) fn listens_again(&self) {
+        self.0.borrow_mut().listens_again = true;
+    }
+
     /// Nothing but a drain's own time keeps a peer that had connected from being accepted or turned away.
     pub(crate) fn holds_drains_to_it(&self, holds: bool) {
         self.0.borrow_mut().holds_drains = holds;
@@ -379,6 +384,16 @@ impl Net for SimNet {
     fn listen(&mut self, listener: &SimListener, token: Token) -> io::Result<()> {
         self.state.borrow_mut().watch_listener(listener.key, token);
         Ok(())
+    }
+
+    fn listen_again(&mut self, place: usize, reactors: usize) -> io::Result<Vec<SimListener>> {
+        self.step();
+        self.state.borrow_mut().may_listen_again(place)?;
+        let open = |reactor| SimListener {
+            state: self.state.clone(),
+            key: self.state.borrow_mut().add_listener(place, reactor),
+        };
+        Ok((0..reactors).map(open).collect())
     }
 
     fn accept(&mut self, listener: &SimListener) -> io::Result<(SimStream, Peer)> {

@@ -4,6 +4,7 @@
 //! Never here: a reactor, a consumer, a choice that the seed did not make.
 
 mod epoll;
+mod listeners;
 
 use std::collections::VecDeque;
 use std::io;
@@ -154,6 +155,7 @@ pub(super) struct State {
     pub(super) most_descriptors: usize,
     pub(super) refused: u64,
     pub(super) holds_drains: bool,
+    pub(super) listens_again: bool,
     /// How many peers there were when a drain was ordered, and until when these are accepted.
     pub(super) drain: Option<(usize, Duration)>,
     /// What happened, in words, if anybody wants to know.
@@ -180,6 +182,7 @@ impl State {
             most_descriptors: 0,
             refused: 0,
             holds_drains: false,
+            listens_again: false,
             drain: None,
             trace: None,
         }
@@ -222,37 +225,6 @@ impl State {
 
     pub(super) fn open_descriptors(&self) -> usize {
         self.descriptors.iter().filter(|used| **used).count()
-    }
-
-    // Listeners.
-
-    pub(super) fn add_listener(&mut self, place: usize, reactor: usize) -> usize {
-        self.listeners.push(Listening {
-            place,
-            reactor,
-            is_open: true,
-            backlog: VecDeque::new(),
-            token: None,
-            is_ready: false,
-        });
-        self.listeners.len() - 1
-    }
-
-    pub(super) fn watch_listener(&mut self, listener: usize, token: Token) {
-        self.listeners[listener].token = Some(token);
-        self.edge(Source::Listener(listener));
-    }
-
-    pub(super) fn close_listener(&mut self, listener: usize) {
-        let listening = &mut self.listeners[listener];
-        listening.is_open = false;
-        listening.token = None;
-        let waiting = std::mem::take(&mut listening.backlog);
-        self.check_forgotten(&waiting);
-        for key in waiting {
-            let left = self.sockets[key].queue.len() as u64;
-            self.sockets[key].end = Some(Closed { left: left.max(1) });
-        }
     }
 
     // Peers.
@@ -305,7 +277,7 @@ impl State {
 
     /// Is anybody still listening there?
     pub(super) fn is_listening(&self, place: usize) -> bool {
-        self.listeners.iter().any(|l| l.place == place && l.is_open)
+        self.has_open(place) || (self.listens_again && self.drain.is_none())
     }
 
     pub(super) fn send(&mut self, key: usize, bytes: &[u8]) -> Sent {

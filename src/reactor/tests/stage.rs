@@ -167,7 +167,8 @@ impl Stage {
             reroute: false,
             drain_timeout: Duration::from_secs(1),
             admission: Arc::new(Admission::new(2000)),
-            together: Arc::default(),
+            together: Arc::new(Together::new(2)),
+            gate: None,
             consumer_stall: StallPolicy {
                 after: None,
                 then: OnStall::Wait,
