@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fanin::{Config, Framing, LeastRate, Listen, OnConsumerStall, OnFull, OnOversize};
+use fanin::{
+    Config, Framing, LeastRate, Listen, OnConsumerStall, OnFull, OnOversize, PressureAction,
+};
 
 use super::sink::{Destination, Output};
 use super::units::{self, Deadline};
@@ -121,6 +123,12 @@ pub(crate) struct Serve {
     /// What to do with what comes while a ring is full: hold its senders (pause), or lose it (discard)
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = Full::Pause, help_heading = "Layers")]
     pub(crate) on_full: Full,
+    /// Let nobody new in when every ring has been full for so long, until they have not been for as long; or off
+    #[arg(long, value_name = "TIME", default_value = "off", value_parser = units::deadline, help_heading = "Layers")]
+    pub(crate) pressure_timeout: Deadline,
+    /// How: who comes waits in the backlog (wait), or the listeners are closed and opened again later (close)
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = OnPressure::Wait, help_heading = "Layers")]
+    pub(crate) on_pressure: OnPressure,
     /// A consumer whose sink takes nothing for so long, while there is something for it, is stalled; or off
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::deadline, help_heading = "Layers")]
     pub(crate) consumer_stall_timeout: Deadline,
@@ -147,6 +155,12 @@ pub(crate) enum Oversize {
 pub(crate) enum Full {
     Pause,
     Discard,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OnPressure {
+    Wait,
+    Close,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -190,6 +204,11 @@ impl Serve {
             Full::Pause => OnFull::Pause,
             Full::Discard => OnFull::Discard,
         };
+        config.pressure.after = self.pressure_timeout.0;
+        config.pressure.action = match self.on_pressure {
+            OnPressure::Wait => PressureAction::StopAccepting,
+            OnPressure::Close => PressureAction::CloseListener,
+        };
         config.consumer_stall = self.consumer_stall_timeout.0;
         config.on_consumer_stall = match self.on_consumer_stall {
             OnStall::Wait => OnConsumerStall::Wait,
@@ -217,7 +236,7 @@ impl Serve {
 }
 
 /// A setting's name in the library, and its option.
-const OPTIONS: [(&str, &str); 21] = [
+const OPTIONS: [(&str, &str); 23] = [
     ("listeners", "--listen"),
     ("framing", "--framing"),
     ("consumers", "--consumers"),
@@ -235,6 +254,8 @@ const OPTIONS: [(&str, &str); 21] = [
     ("least_rate.window", "--least-rate-window"),
     ("deadlines.stall", "--stall-timeout"),
     ("deadlines.age", "--max-age"),
+    ("pressure.after", "--pressure-timeout"),
+    ("pressure.action", "--on-pressure"),
     ("on_full", "--on-full"),
     ("consumer_stall", "--consumer-stall-timeout"),
     ("on_consumer_stall", "--on-consumer-stall"),

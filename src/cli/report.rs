@@ -127,6 +127,7 @@ fn totals(snapshot: &Snapshot, program: &Program) -> Value {
             "ring_bytes": snapshot.peak.ring_bytes,
             "staging_bytes": snapshot.peak.staging_bytes,
         },
+        "shuts": snapshot.shuts,
         "long_turns": snapshot.long_turns,
         "consumers": snapshot.consumers.iter().map(consumer).collect::<Vec<_>>(),
         "drain": program.drain.as_ref().map(|drain| json!({
@@ -170,6 +171,8 @@ fn live(report: &mut Value, snapshot: &Snapshot) {
                 "address": listener.address.to_string(),
                 "state": listener.state,
                 "accepted": listener.accepted,
+                "failures": listener.failures,
+                "errno": listener.error,
             })
         })
         .collect();

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fanin::{ConsumerStatus, DiscardReason, PauseCause, Reason, Snapshot, Tally};
+use fanin::{ConsumerStatus, DiscardReason, ListenerStatus, PauseCause, Reason, Snapshot, Tally};
 
 /// How often to look.
 pub(crate) const EVERY: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ struct Thing {
 }
 
 /// In the order in which they are said.
-const LAYERS: [Layer; 8] = [
+const LAYERS: [Layer; 9] = [
     Layer {
         name: "consumer stalled",
         look: |s| s.consumers.iter().map(stalled).collect(),
@@ -63,6 +63,10 @@ const LAYERS: [Layer; 8] = [
     Layer {
         name: "listener",
         look: listeners,
+    },
+    Layer {
+        name: "listening again fails",
+        look: |s| s.listeners.iter().map(unopened).collect(),
     },
     Layer {
         name: "refused",
@@ -163,6 +167,17 @@ fn listeners(snapshot: &Snapshot) -> Vec<Thing> {
         how: String::new(),
     };
     all.into_iter().map(thing).collect()
+}
+
+/// What was closed under pressure and cannot be opened yet; it is tried again all the time.
+fn unopened(listener: &ListenerStatus) -> Thing {
+    let error = listener.error.map(std::io::Error::from_raw_os_error);
+    Thing {
+        name: format!("{} of reactor {}", listener.address, listener.reactor),
+        count: listener.failures,
+        acts: false,
+        how: error.map_or(String::new(), |error| error.to_string()),
+    }
 }
 
 /// For people.
