@@ -105,6 +105,8 @@ impl Plan {
         let jumps = random.one_of(&[1, 5, 20]);
         let happens = random.permille(200);
         faults.set(Fault::TimeJumps, if happens { jumps } else { 0 });
+        // There are few occasions for it.
+        faults.set(Fault::PortTaken, random.one_of(&[0, 500]));
         // An operator who loses patience with a drain.
         let stops_drain = faults.may(Fault::EarlyDrain) && random.permille(500);
         if stops_drain {
@@ -202,7 +204,7 @@ fn config(random: &mut Random) -> Config {
     config.on_consumer_gone = random.one_of(&[OnConsumerGone::Stop, OnConsumerGone::Reroute]);
     config.drain_timeout = ms(random.within(100..=2000));
     config.on_full = random.one_of(&[OnFull::Pause, OnFull::Pause, OnFull::Discard]);
-    config.pressure.after = random.one_of(&[None, Some(ms(5)), Some(ms(100)), Some(ms(1000))]);
+    config.pressure.after = random.one_of(&[None, Some(ms(1)), Some(ms(5)), Some(ms(100))]);
     if config.pressure.after.is_some() {
         use PressureAction::{CloseListener, StopAccepting};
         config.pressure.action = random.one_of(&[StopAccepting, CloseListener]);
