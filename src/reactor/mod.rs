@@ -328,6 +328,7 @@ impl<N: Net> Reactor<N> {
         self.take_events();
         self.take_orders();
         self.check_consumers();
+        self.obey_stall();
         self.resume_lanes();
         self.accept();
         self.serve_lanes();

@@ -79,6 +79,11 @@ impl<N: Net> Reactor<N> {
                 self.evict_some(lane, stall);
             }
         }
+    }
+
+    /// A consumer has stalled, here or elsewhere, and the whole is to end for that: at the beginning of a
+    /// turn, as any other end, so that whatever closes in it is read for as long as the drain says.
+    pub(super) fn obey_stall(&mut self) {
         if self.consumer_stall.then == OnStall::Stop
             && let Some(consumer) = self.together.ends_for()
         {
