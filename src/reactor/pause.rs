@@ -163,6 +163,8 @@ impl<N: Net> Reactor<N> {
                 self.resume(key, PauseCause::Staging);
                 // Who is leaving was in no pause, and waited all the same.
                 self.enqueue(key);
+                // And who is paused by an operator, too, may have a gap to tell.
+                self.owe(key);
             }
         }
     }
