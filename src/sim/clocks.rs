@@ -103,8 +103,16 @@ impl Clocks {
 
     /// A reactor has had a turn.
     ///
-    /// `still`: for how long each consumer has released nothing of this reactor's.
-    pub(super) fn look(&mut self, sight: &Sight, still: &[Duration], network: &SimNetwork) {
+    /// `began`: when it began; `still`: for how long each consumer has released nothing of this reactor's.
+    pub(super) fn look(
+        &mut self,
+        sight: &Sight,
+        began: Duration,
+        still: &[Duration],
+        network: &SimNetwork,
+    ) {
+        // Time passes in a turn only where a call takes its time.
+        let turn = network.now() - began;
         let (faults, unasked) = (&network.faults(), network.unasked());
         for seen in &sight.all {
             if self.over.contains(&seen.id) {
@@ -120,7 +128,7 @@ impl Clocks {
             let mut clock = self.clocks.remove(&seen.id).unwrap_or(Clock {
                 opened: sight.now,
                 seen: sight.now,
-                unasked,
+                unasked: unasked.saturating_sub(turn),
                 excuse: Duration::ZERO,
                 quiet: Duration::ZERO,
                 unfinished: None,

@@ -381,7 +381,7 @@ impl World {
                 let still: Vec<_> = self.takers.iter().map(still).collect();
                 let mut clocks = self.clocks.borrow_mut();
                 clocks.draining |= self.draining.get() || self.gave_up();
-                clocks.look(&reactor.sight(), &still, &self.network);
+                clocks.look(&reactor.sight(), began, &still, &self.network);
                 drop(clocks);
                 let patience = reactor.patience(None);
                 let until = patience.map(|time| self.network.now() + time);
