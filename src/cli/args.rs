@@ -11,6 +11,7 @@ use fanin::{
     Config, Framing, LeastRate, Listen, OnConsumerStall, OnFull, OnOversize, PressureAction,
 };
 
+use super::lab::{Lab, Senders, Server};
 use super::sink::{Destination, Output};
 use super::units::{self, Deadline};
 
@@ -27,6 +28,12 @@ pub(crate) enum Command {
     /// Listen, and deliver every message that comes to the sink
     #[command(after_help = AFTER_HELP)]
     Serve(Box<Serve>),
+    /// Play one load against the designs that people write first, and against this one, side by side
+    Lab(Box<Lab>),
+    #[command(hide = true)]
+    LabServer(Box<Server>),
+    #[command(hide = true)]
+    LabSenders(Box<Senders>),
 }
 
 /// What no single option says.
@@ -279,10 +286,17 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
+    fn serve(words: &[&str]) -> Box<Serve> {
+        match Cli::parse_from(words).command {
+            Command::Serve(serve) => serve,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn the_command_line_is_sound_and_its_defaults_are_the_librarys() {
         Cli::command().debug_assert();
-        let Command::Serve(serve) = Cli::parse_from(["fanin", "serve"]).command;
+        let serve = serve(&["fanin", "serve"]);
         let ours = serve.config();
         let theirs = Config::default();
         assert_eq!(ours.deadlines, theirs.deadlines);
@@ -328,8 +342,7 @@ mod tests {
 
     #[test]
     fn only_lines_are_verbatim() {
-        let Command::Serve(serve) =
-            Cli::parse_from(["fanin", "serve", "--framing", "auto"]).command;
+        let serve = serve(&["fanin", "serve", "--framing", "auto"]);
         assert!(!serve.is_verbatim());
     }
 }

@@ -127,7 +127,9 @@ fn parse(words: impl Iterator<Item = String>) -> Option<Box<Serve>> {
         .chain(words);
     match Cli::try_parse_from(words) {
         Ok(cli) => {
-            let Command::Serve(serve) = cli.command;
+            let Command::Serve(serve) = cli.command else {
+                return None;
+            };
             Some(serve)
         }
         Err(error) => {

@@ -6,6 +6,7 @@
 mod args;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod lab;
 mod limits;
 mod notes;
 mod report;
@@ -24,6 +25,7 @@ use fanin::{BindError, BoundAddr, Checked, Config};
 use rustix::io::Errno;
 
 use self::args::{Cli, Command, Serve};
+use self::lab::Lab;
 use self::notes::{Notes, say};
 use self::sink::Outlets;
 use self::supervise::Supervisor;
@@ -38,14 +40,23 @@ const LARGEST_READ: usize = 64 << 10;
 
 /// Runs the program; its exit code.
 pub(crate) fn main() -> i32 {
-    let Command::Serve(serve) = Cli::parse().command;
-    match start(&serve) {
-        Ok(supervisor) => supervisor.run(),
-        Err(Refusal { code, error }) => {
-            say(format_args!("{error:#}"));
-            code
-        }
-    }
+    let outcome = match Cli::parse().command {
+        Command::Serve(serve) => start(&serve).map(Supervisor::run),
+        Command::Lab(lab) => play(&lab).map(|()| 0),
+        Command::LabServer(server) => server.run().map(|()| 0).map_err(Refusal::from),
+        Command::LabSenders(senders) => senders.run().map(|()| 0).map_err(Refusal::from),
+    };
+    outcome.unwrap_or_else(|Refusal { code, error }| {
+        say(format_args!("{error:#}"));
+        code
+    })
+}
+
+fn play(lab: &Lab) -> Result<(), Refusal> {
+    let designs = lab
+        .validate()
+        .map_err(|reason| refused(anyhow::Error::msg(reason)))?;
+    Ok(lab.run(&designs)?)
 }
 
 /// Why the program did not begin.

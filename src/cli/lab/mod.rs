@@ -1,0 +1,129 @@
+//! `fanin lab`: one load against several designs, each of which runs, one after the other.
+//!
+//! In: a scenario. Out: a table on stdout; a page, a chart and raw samples in files; progress on stderr.
+//! Never here: a model. What the table says was measured at real sockets, by processes of their own.
+
+mod advice;
+mod chart;
+mod designs;
+mod desk;
+mod message;
+mod naive;
+mod page;
+mod play;
+mod row;
+mod scenario;
+mod senders;
+mod server;
+mod watch;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+
+use self::designs::{DESIGNS, Design};
+use self::row::Row;
+use self::scenario::Scenario;
+pub(crate) use self::senders::Senders;
+pub(crate) use self::server::Server;
+use super::notes::say;
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Lab {
+    #[command(flatten)]
+    scenario: Scenario,
+    /// Only these designs, by name, in this order [default: all]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        help_heading = "Designs and results"
+    )]
+    designs: Vec<String>,
+    /// Write a page with table, charts, definitions and advice
+    #[arg(long, value_name = "FILE", help_heading = "Designs and results")]
+    html: Option<PathBuf>,
+    /// Write the charts alone (SVG)
+    #[arg(long, value_name = "FILE", help_heading = "Designs and results")]
+    chart: Option<PathBuf>,
+    /// Write the plan of each sender, all results and samples as JSON, one a line
+    #[arg(long, value_name = "FILE", help_heading = "Designs and results")]
+    raw: Option<PathBuf>,
+}
+
+impl Lab {
+    /// The designs that were asked for, or why the lab does not begin.
+    pub(crate) fn validate(&self) -> Result<Vec<&'static Design>, String> {
+        self.scenario.validate()?;
+        if self.designs.is_empty() {
+            return Ok(DESIGNS.iter().collect());
+        }
+        let of_name = |name: &String| {
+            designs::of_name(name).ok_or_else(|| {
+                let names: Vec<_> = DESIGNS.iter().map(|design| design.name).collect();
+                format!("--designs {name}: there are {}", names.join(", "))
+            })
+        };
+        self.designs.iter().map(of_name).collect()
+    }
+
+    /// Plays all, and writes what was asked for.
+    pub(crate) fn run(&self, designs: &[&'static Design]) -> Result<()> {
+        // Before the first run, which takes its time.
+        let html = self.html.as_deref().map(create).transpose()?;
+        let chart = self.chart.as_deref().map(create).transpose()?;
+        let raw = self.raw.as_deref().map(create).transpose()?;
+        let mut rows = Vec::new();
+        for (place, design) in designs.iter().enumerate() {
+            say(format_args!(
+                "lab: {} of {}: {}",
+                place + 1,
+                designs.len(),
+                design.name
+            ));
+            let row = play::play(design, &self.scenario)
+                .with_context(|| format!("design {}", design.name))?;
+            say(format_args!(
+                "lab: {}: delivered {} of {}, lost {}, stuck {}",
+                row.name, row.delivered, row.sent, row.lost, row.stuck
+            ));
+            rows.push(row);
+        }
+        if let Some(mut file) = raw {
+            self.write_raw(&mut file, &rows)?;
+        }
+        if let Some(mut file) = chart {
+            file.write_all(chart::sheet(&rows, &self.scenario).as_bytes())?;
+        }
+        if let Some(mut file) = html {
+            file.write_all(page::page(&rows, &self.scenario).as_bytes())?;
+        }
+        Ok(io::stdout().write_all(row::table(&rows).as_bytes())?)
+    }
+
+    fn write_raw(&self, file: &mut File, rows: &[Row]) -> io::Result<()> {
+        let mut out = io::BufWriter::new(file);
+        for (number, plan) in self.scenario.plans().iter().enumerate() {
+            let leave = plan
+                .leave
+                .map(|leave| json!({ "ms": leave.at.as_millis() as u64, "resets": leave.resets }));
+            let connect = plan.connect_at.as_millis() as u64;
+            let line = json!({
+                "kind": "plan", "sender": number, "connect_ms": connect, "leave": leave,
+            });
+            writeln!(out, "{line}")?;
+        }
+        for line in rows.iter().flat_map(Row::raw) {
+            writeln!(out, "{line}")?;
+        }
+        out.flush()
+    }
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| path.display().to_string())
+}

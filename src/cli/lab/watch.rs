@@ -1,0 +1,139 @@
+//! What the kernel says about a child: descriptors and whose they are, threads, memory, CPU.
+//!
+//! In: a process id and the port it listens on. Out: numbers from /proc. Never here: what the child says
+//! about itself.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+
+/// One look.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sample {
+    pub(crate) millis: u64,
+    /// Connections that the process holds a descriptor of.
+    pub(crate) descriptors: usize,
+    /// Senders that have come and have not left.
+    pub(crate) present: usize,
+    pub(crate) threads: u64,
+    pub(crate) rss_kib: u64,
+    pub(crate) peak_kib: u64,
+    pub(crate) cpu_millis: u64,
+}
+
+pub(crate) struct Watched {
+    pid: u32,
+    port: u16,
+    /// The listener, and what else there was before the first connection.
+    before: HashSet<u64>,
+    /// The peer's port of each connection, by inode: a connection that was reset is in no table any more.
+    peers: HashMap<u64, u16>,
+    open: HashSet<u64>,
+}
+
+impl Watched {
+    pub(crate) fn new(pid: u32, port: u16) -> Self {
+        let mut new = Self {
+            pid,
+            port,
+            before: HashSet::new(),
+            peers: HashMap::new(),
+            open: HashSet::new(),
+        };
+        new.before = new.sockets();
+        new
+    }
+
+    fn file(&self, name: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{name}", self.pid)).unwrap_or_default()
+    }
+
+    fn sockets(&self) -> HashSet<u64> {
+        let Ok(entries) = fs::read_dir(format!("/proc/{}/fd", self.pid)) else {
+            return HashSet::new();
+        };
+        let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        links.filter_map(|link| inode(link.to_str()?)).collect()
+    }
+
+    pub(crate) fn look(&mut self, millis: u64, present: usize) -> Sample {
+        self.open = self.sockets();
+        self.open.retain(|inode| !self.before.contains(inode));
+        if self
+            .open
+            .iter()
+            .any(|inode| !self.peers.contains_key(inode))
+        {
+            let table = self.file("net/tcp");
+            let rows = table.lines().filter_map(row);
+            let ours = rows.filter(|(local, remote, _)| *local == self.port && *remote != 0);
+            self.peers
+                .extend(ours.map(|(_, remote, inode)| (inode, remote)));
+        }
+        let status = self.file("status");
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let word = line.and_then(|line| line.split_whitespace().next());
+            word.and_then(|word| word.parse().ok()).unwrap_or(0)
+        };
+        Sample {
+            millis,
+            descriptors: self.open.len(),
+            present,
+            threads: number("Threads:"),
+            rss_kib: number("VmRSS:"),
+            peak_kib: number("VmHWM:"),
+            cpu_millis: cpu_millis(&self.file("stat")),
+        }
+    }
+
+    /// Did the process hold the connection to this port when it was looked at last?
+    pub(crate) fn holds(&self, port: u16) -> bool {
+        self.open
+            .iter()
+            .any(|inode| self.peers.get(inode) == Some(&port))
+    }
+}
+
+fn inode(link: &str) -> Option<u64> {
+    link.strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
+}
+
+/// Local port, remote port and inode of a row of /proc/net/tcp.
+fn row(line: &str) -> Option<(u16, u16, u64)> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let port = |word: &str| u16::from_str_radix(word.rsplit_once(':')?.1, 16).ok();
+    Some((
+        port(words.get(1)?)?,
+        port(words.get(2)?)?,
+        words.get(9)?.parse().ok()?,
+    ))
+}
+
+/// utime and stime. Linux counts in hundredths of a second here on every machine.
+fn cpu_millis(stat: &str) -> u64 {
+    let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let words = after.split_whitespace().skip(11).take(2);
+    words
+        .filter_map(|word| word.parse::<u64>().ok())
+        .sum::<u64>()
+        * 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_tables_are_read() {
+        let line = "   3: 0100007F:1F90 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 4242 1 0";
+        assert_eq!(row(line), Some((8080, 54321, 4242)));
+        assert_eq!(row("  sl  local_address rem_address   st tx_queue"), None);
+        assert_eq!(inode("socket:[4242]"), Some(4242));
+        assert_eq!(inode("pipe:[4242]"), None);
+        let stat = "7 (a b) c) S 1 1 1 0 -1 4194304 100 0 0 0 12 30 0 0 20 0 1 0 100";
+        assert_eq!(cpu_millis(stat), 420);
+    }
+}
