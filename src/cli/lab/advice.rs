@@ -122,7 +122,7 @@ mod tests {
         assert!(!said(&["--consumer-rate", "unlimited"]).contains("no buffer helps for long"));
         assert!(said(&[]).contains("hangs for good"));
         let ring = |words: &[&str]| advice(&scenario(words)).command;
-        // 2.4 MB a second and four seconds are 12 MB with what lies beside them.
+        // 3.2 MB a second and four seconds are 12 MB with what lies beside them.
         assert!(ring(&["--stall", "4s@1s"]).contains("--ring 16MiB"));
         assert!(ring(&["--stall", "none"]).contains("--ring 4MiB"));
     }

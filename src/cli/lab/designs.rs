@@ -10,7 +10,7 @@ use super::naive::{Naive, Remedy};
 use super::scenario::Scenario;
 
 /// What gives up after a time does so after this: naive or not.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
+pub(crate) const DEADLINE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Design {
     pub(crate) name: &'static str,
@@ -57,7 +57,7 @@ pub(crate) const DESIGNS: &[Design] = &[
     },
     Design {
         name: "naive-deadline",
-        says: "naive, whose handlers drop their message and close when a send took longer than a second.",
+        says: "naive, whose handlers drop their message and close when a send took longer than half a second.",
         build: Build::Naive(|_| with(0, Remedy::Deadline(DEADLINE))),
     },
     Design {
@@ -83,13 +83,13 @@ pub(crate) const DESIGNS: &[Design] = &[
     },
     Design {
         name: "fanin-stall",
-        says: "fanin-pause, and a connection that is paused for a second is closed (--stall-timeout 1s).",
+        says: "fanin-pause, and a connection that is paused for half a second is closed (--stall-timeout 500ms).",
         build: Build::Layer(|_, c| c.deadlines.stall = Some(DEADLINE)),
     },
     Design {
         name: "fanin-idle",
-        says: "fanin-pause, and a connection that sends nothing, or does not finish a message, for a second is \
-               closed (--idle-timeout 1s --message-timeout 1s).",
+        says: "fanin-pause, and a connection that sends nothing, or does not finish a message, for half a second is \
+               closed (--idle-timeout 500ms --message-timeout 500ms).",
         build: Build::Layer(|_, c| {
             c.deadlines.idle = Some(DEADLINE);
             c.deadlines.message = Some(DEADLINE);

@@ -37,7 +37,7 @@ pub(crate) struct Scenario {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 60,
+        default_value_t = 80,
         help_heading = "Scenario"
     )]
     pub(crate) rate: u64,
@@ -48,12 +48,12 @@ pub(crate) struct Scenario {
     #[arg(
         long,
         value_name = "N",
-        default_value = "20000",
+        default_value = "25000",
         help_heading = "Scenario"
     )]
     pub(crate) consumer_rate: ConsumerRate,
     /// The consumer stops for 5 s, 2 s after the start: 5s@2s; or none. Can be repeated
-    #[arg(long = "stall", value_name = "TIME@TIME", default_values = ["2s@1s", "1m@4200ms"], help_heading = "Scenario")]
+    #[arg(long = "stall", value_name = "TIME@TIME", default_values = ["2s@1s", "1m@4300ms"], help_heading = "Scenario")]
     pub(crate) stalls: Vec<Stall>,
     /// Of the senders, so many leave before the end, by chance, in a stall if there is one: half of them close,
     /// half of them reset

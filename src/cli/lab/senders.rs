@@ -226,7 +226,8 @@ impl Sender {
         let Some(end) = end else { return Ok(()) };
         self.done = true;
         let Some(stream) = self.stream.take() else {
-            return Ok(());
+            // It had no connection, and nobody can hold one for it.
+            return tell(format_args!("left {} 0 {}", self.number, now()));
         };
         let port = stream.local_addr()?.port();
         if end == End::Reset {

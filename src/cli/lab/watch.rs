@@ -27,7 +27,8 @@ pub(crate) struct Watched {
     before: HashSet<u64>,
     /// The peer's port of each connection, by inode: a connection that was reset is in no table any more.
     peers: HashMap<u64, u16>,
-    open: HashSet<u64>,
+    /// The peers' ports of the connections that were open at the last look.
+    held: HashSet<u16>,
 }
 
 impl Watched {
@@ -37,7 +38,7 @@ impl Watched {
             port,
             before: HashSet::new(),
             peers: HashMap::new(),
-            open: HashSet::new(),
+            held: HashSet::new(),
         };
         new.before = new.sockets();
         new
@@ -56,19 +57,17 @@ impl Watched {
     }
 
     pub(crate) fn look(&mut self, millis: u64, present: usize) -> Sample {
-        self.open = self.sockets();
-        self.open.retain(|inode| !self.before.contains(inode));
-        if self
-            .open
-            .iter()
-            .any(|inode| !self.peers.contains_key(inode))
-        {
+        let mut open = self.sockets();
+        open.retain(|inode| !self.before.contains(inode));
+        if open.iter().any(|inode| !self.peers.contains_key(inode)) {
             let table = self.file("net/tcp");
             let rows = table.lines().filter_map(row);
             let ours = rows.filter(|(local, remote, _)| *local == self.port && *remote != 0);
             self.peers
                 .extend(ours.map(|(_, remote, inode)| (inode, remote)));
         }
+        let peers = open.iter().filter_map(|inode| self.peers.get(inode));
+        self.held = peers.copied().collect();
         let status = self.file("status");
         let number = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -77,7 +76,7 @@ impl Watched {
         };
         Sample {
             millis,
-            descriptors: self.open.len(),
+            descriptors: open.len(),
             present,
             threads: number("Threads:"),
             rss_kib: number("VmRSS:"),
@@ -88,9 +87,7 @@ impl Watched {
 
     /// Did the process hold the connection to this port when it was looked at last?
     pub(crate) fn holds(&self, port: u16) -> bool {
-        self.open
-            .iter()
-            .any(|inode| self.peers.get(inode) == Some(&port))
+        self.held.contains(&port)
     }
 }
 
