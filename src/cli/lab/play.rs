@@ -4,6 +4,7 @@
 //! outlives us, or that is ended by anything but its own handle.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddrV4;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -75,11 +76,11 @@ impl Drop for Part {
     }
 }
 
-/// A sender that has left: its number, its port, when, and whether the server still held it a second later.
+/// A sender that has left: its number, its address, when, and whether the server still held it a second later.
 #[derive(Clone, Copy, Debug)]
 struct Left {
     sender: usize,
-    port: u16,
+    address: SocketAddrV4,
     at: u64,
     looked: Option<(u64, bool)>,
 }
@@ -193,13 +194,14 @@ impl Play<'_> {
         let plans = self.scenario.plans();
         let come = plans.iter().filter(|plan| plan.connect_at <= t).count();
         let present = come.saturating_sub(self.left.len());
+        // Before the look, which takes its time: what is delivered meanwhile was held.
+        let now = now();
         let sample = self.watched.look(t.as_millis() as u64, present);
         self.samples.push(sample);
-        let now = now();
         let waited = AFTER.as_nanos() as u64;
         for left in self.left.iter_mut().filter(|left| left.looked.is_none()) {
             if now >= left.at + waited {
-                left.looked = Some((now, self.watched.holds(left.port)));
+                left.looked = Some((now, self.watched.holds(left.address)));
             }
         }
     }
@@ -215,10 +217,10 @@ impl Play<'_> {
             }
             (Who::Senders, "left") => {
                 let mut words = rest.split(' ');
-                let mut word = || words.next().context("left SENDER PORT TIME");
+                let mut word = || words.next().context("left SENDER ADDRESS TIME");
                 self.left.push(Left {
                     sender: word()?.parse()?,
-                    port: word()?.parse()?,
+                    address: word()?.parse()?,
                     at: word()?.parse()?,
                     looked: None,
                 });

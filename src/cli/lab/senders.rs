@@ -1,6 +1,6 @@
 //! The child process with all senders: one thread, sockets that never block.
 //!
-//! In: a port, a start, the plans. Out: a line for each sender that leaves, with its port and the time, and
+//! In: a port, a start, the plans. Out: a line for each sender that leaves, with its address and the time, and
 //! in the end what was sent and who was told what. Never here: anything that depends on the design.
 
 use std::io::{ErrorKind, Read, Write};
@@ -154,7 +154,7 @@ impl Sender {
     }
 
     fn connect(&mut self, load: &Load<'_>, t: u64) {
-        match open(load.address) {
+        match open(self.number, load.address) {
             Ok(stream) => {
                 self.stream = Some(stream);
                 self.connects += 1;
@@ -227,9 +227,10 @@ impl Sender {
         self.done = true;
         let Some(stream) = self.stream.take() else {
             // It had no connection, and nobody can hold one for it.
-            return tell(format_args!("left {} 0 {}", self.number, now()));
+            let nowhere = SocketAddr::from((own_address(self.number), 0));
+            return tell(format_args!("left {} {nowhere} {}", self.number, now()));
         };
-        let port = stream.local_addr()?.port();
+        let address = stream.local_addr()?;
         if end == End::Reset {
             // A reset takes back what was on its way: it knows that.
             self.told = self.sent;
@@ -237,15 +238,21 @@ impl Sender {
         } else {
             drop(stream);
         }
-        tell(format_args!("left {} {port} {}", self.number, now()))
+        tell(format_args!("left {} {address} {}", self.number, now()))
     }
 }
 
+/// Each sender has an address: a port alone is another's soon after a reset.
+fn own_address(number: usize) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + number as u32)
+}
+
 /// A connection that may not be there yet: until then it is blocked.
-fn open(address: SocketAddr) -> std::io::Result<TcpStream> {
+fn open(number: usize, address: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.set_tcp_nodelay(true)?;
+    socket.bind(&SocketAddr::from((own_address(number), 0)).into())?;
     match socket.connect(&address.into()) {
         Err(error)
             if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// One look.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,10 +26,10 @@ pub(crate) struct Watched {
     port: u16,
     /// The listener, and what else there was before the first connection.
     before: HashSet<u64>,
-    /// The peer's port of each connection, by inode: a connection that was reset is in no table any more.
-    peers: HashMap<u64, u16>,
-    /// The peers' ports of the connections that were open at the last look.
-    held: HashSet<u16>,
+    /// The peer of each connection, by inode: a connection that was reset is in no table any more.
+    peers: HashMap<u64, SocketAddrV4>,
+    /// The peers of the connections that were open at the last look.
+    held: HashSet<SocketAddrV4>,
 }
 
 impl Watched {
@@ -62,7 +63,8 @@ impl Watched {
         if open.iter().any(|inode| !self.peers.contains_key(inode)) {
             let table = self.file("net/tcp");
             let rows = table.lines().filter_map(row);
-            let ours = rows.filter(|(local, remote, _)| *local == self.port && *remote != 0);
+            let ours =
+                rows.filter(|(local, remote, _)| local.port() == self.port && remote.port() != 0);
             self.peers
                 .extend(ours.map(|(_, remote, inode)| (inode, remote)));
         }
@@ -85,9 +87,9 @@ impl Watched {
         }
     }
 
-    /// Did the process hold the connection to this port when it was looked at last?
-    pub(crate) fn holds(&self, port: u16) -> bool {
-        self.held.contains(&port)
+    /// Did the process hold the connection of this peer when it was looked at last?
+    pub(crate) fn holds(&self, peer: SocketAddrV4) -> bool {
+        self.held.contains(&peer)
     }
 }
 
@@ -98,15 +100,18 @@ fn inode(link: &str) -> Option<u64> {
         .ok()
 }
 
-/// Local port, remote port and inode of a row of /proc/net/tcp.
-fn row(line: &str) -> Option<(u16, u16, u64)> {
+/// Local and remote address and inode of a row of /proc/net/tcp.
+fn row(line: &str) -> Option<(SocketAddrV4, SocketAddrV4, u64)> {
     let words: Vec<_> = line.split_whitespace().collect();
-    let port = |word: &str| u16::from_str_radix(word.rsplit_once(':')?.1, 16).ok();
-    Some((
-        port(words.get(1)?)?,
-        port(words.get(2)?)?,
-        words.get(9)?.parse().ok()?,
-    ))
+    let address = |word: &str| {
+        let (address, port) = word.split_once(':')?;
+        // The kernel prints the number that it has in memory.
+        let address = u32::from_str_radix(address, 16).ok()?.to_ne_bytes();
+        let port = u16::from_str_radix(port, 16).ok()?;
+        Some(SocketAddrV4::new(Ipv4Addr::from(address), port))
+    };
+    let inode = words.get(9)?.parse().ok()?;
+    Some((address(words.get(1)?)?, address(words.get(2)?)?, inode))
 }
 
 /// utime and stime. Linux counts in hundredths of a second here on every machine.
@@ -125,8 +130,10 @@ mod tests {
 
     #[test]
     fn the_kernels_tables_are_read() {
-        let line = "   3: 0100007F:1F90 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 4242 1 0";
-        assert_eq!(row(line), Some((8080, 54321, 4242)));
+        let line = "   3: 0100007F:1F90 0500017F:D431 01 00000000:00000000 00:00000000 00000000     0        0 4242 1 0";
+        let (local, remote) = ("127.0.0.1:8080", "127.1.0.5:54321");
+        let read = (local.parse().unwrap(), remote.parse().unwrap(), 4242);
+        assert_eq!(row(line), Some(read));
         assert_eq!(row("  sl  local_address rem_address   st tx_queue"), None);
         assert_eq!(inode("socket:[4242]"), Some(4242));
         assert_eq!(inode("pipe:[4242]"), None);
