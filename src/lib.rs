@@ -133,7 +133,7 @@ pub use crate::books::{Books, Tally};
 pub use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseReason};
 pub use crate::config::{
     BindError, Checked, Config, ConfigError, ConfigErrors, Deadlines, Fanin, Listen, ListenAddr,
-    OnConsumerGone, OnConsumerStall, OnFull, OnOversize, Pressure, PressureAction,
+    NeverFires, OnConsumerGone, OnConsumerStall, OnFull, OnOversize, Pressure, PressureAction,
 };
 pub use crate::consumer::{Batch, Consumer, Ended, Lag, Mark, Messages, Record, Records};
 pub use crate::frame::{Framer, Framing, MessageIter, ParseFramingError, Scan, framer_contract};

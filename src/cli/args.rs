@@ -28,6 +28,11 @@ pub(crate) enum Command {
     /// Listen, and deliver every message that comes to the sink
     #[command(after_help = AFTER_HELP)]
     Serve(Box<Serve>),
+    /// Say what a configuration comes to, without listening: its layers, its memory, what can never fire
+    #[command(after_help = "Exit code 0: it is valid. 2: it is not.")]
+    Check(Box<Serve>),
+    /// Print a sample configuration file: every option, what it does and its default
+    Config,
     /// Play one load against the designs that people write first, and against this one, side by side
     Lab(Box<Lab>),
     #[command(hide = true)]
@@ -48,7 +53,12 @@ Exit code 0: everything was delivered. 1: something was not, or failed. 2: usage
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Where to listen: tcp://ADDRESS:PORT or unix:///PATH; port 0 takes a free one. Can be repeated
+    /// Read settings from this file too: TOML, its keys are these options. What is typed here wins
+    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Where to listen: tcp://ADDRESS:PORT or unix:///PATH, with a framing of its own if ?framing=NAME follows; port 0
+    /// takes a free one. Can be repeated
     #[arg(long, value_name = "URL", default_value = "tcp://127.0.0.1:5140", value_parser = listen, help_heading = "Messages in")]
     pub(crate) listen: Vec<Listen>,
     /// Where a message ends: line, nul, byte:0xNN, octet, auto (octet or line), u16, u32, varint
@@ -268,6 +278,14 @@ const OPTIONS: [(&str, &str); 23] = [
     ("on_consumer_stall", "--on-consumer-stall"),
     ("drain_timeout", "--drain-timeout"),
 ];
+
+/// The long option of one of the library's settings, without its dashes.
+pub(crate) fn option_of(setting: &str) -> Option<&'static str> {
+    let mut known = OPTIONS.iter().filter(|(name, _)| *name == setting);
+    known
+        .next()
+        .map(|(_, option)| option.trim_start_matches('-'))
+}
 
 /// An error of the library's that begins with a setting's name, for somebody who typed an option.
 pub(crate) fn in_options(error: &str) -> String {

@@ -39,7 +39,7 @@ pub(crate) struct Others {
 }
 
 impl Others {
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         let listening = self.listeners.saturating_mul(self.reactors);
         let reacting = self.reactors.saturating_mul(PER_REACTOR);
         listening

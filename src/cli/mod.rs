@@ -4,12 +4,16 @@
 //! Never here: anything that an embedder could not do as well through the public face.
 
 mod args;
+mod check;
+mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod given;
 mod lab;
 mod limits;
 mod notes;
 mod report;
+mod sample;
 mod sink;
 mod supervise;
 mod units;
@@ -20,11 +24,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::Parser;
-use fanin::{BindError, BoundAddr, Checked, Config};
+use clap::CommandFactory;
+use fanin::{BindError, BoundAddr, Checked, Config, MemoryBound};
 use rustix::io::Errno;
 
 use self::args::{Cli, Command, Serve};
+use self::check::Never;
+use self::given::{Given, Origins, Refused};
 use self::lab::Lab;
 use self::notes::{Notes, say};
 use self::sink::Outlets;
@@ -40,8 +46,18 @@ const LARGEST_READ: usize = 64 << 10;
 
 /// Runs the program; its exit code.
 pub(crate) fn main() -> i32 {
-    let outcome = match Cli::parse().command {
-        Command::Serve(serve) => start(&serve).map(Supervisor::run),
+    let Given { cli, origins } = match Given::parse(std::env::args_os()) {
+        Ok(given) => given,
+        Err(Refused::Usage(error)) => error.exit(),
+        Err(Refused::File(error)) => {
+            say(error);
+            return REFUSED;
+        }
+    };
+    let outcome = match cli.command {
+        Command::Serve(serve) => start(&serve, &origins).map(Supervisor::run),
+        Command::Check(serve) => explain(&serve, &origins).map(|()| 0),
+        Command::Config => print_sample().map(|()| 0),
         Command::Lab(lab) => play(&lab).map(|()| 0),
         Command::LabServer(server) => server.run().map(|()| 0).map_err(Refusal::from),
         Command::LabSenders(senders) => senders.run().map(|()| 0).map_err(Refusal::from),
@@ -115,7 +131,17 @@ impl From<anyhow::Error> for Refusal {
     }
 }
 
-fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
+/// A configuration that could be served.
+struct Prepared {
+    checked: Checked,
+    memory: MemoryBound,
+    others: limits::Others,
+    /// Descriptors.
+    limit: usize,
+    notes: Vec<String>,
+}
+
+fn prepare(serve: &Serve, origins: &Origins) -> Result<Prepared, Refusal> {
     let mut config = serve.config();
     let others = limits::Others {
         listeners: config.listeners.len(),
@@ -125,14 +151,58 @@ fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
     let default = config.max_connections;
     config.max_connections = serve.max_connections.unwrap_or(default);
     // A setting that is wrong by itself is told first: it may be the reason why nothing fits.
-    check(config.clone())?;
-    let settled = limits::settle(serve.max_connections, default, limits::raise(), &others)
+    validate(config.clone(), origins)?;
+    let limit = limits::raise();
+    let settled = limits::settle(serve.max_connections, default, limit, &others)
         .map_err(|reason| refused(anyhow::Error::msg(reason)))?;
     config.max_connections = settled.connections;
-    let checked = check(config)?;
-    if let Some(notice) = settled.notice {
-        say(notice);
+    let checked = validate(config, origins)?;
+    let Never { errors, mut notes } = check::never(&checked, origins);
+    if !errors.is_empty() {
+        return Err(refused(anyhow::Error::msg(errors.join("\nfanin: "))));
     }
+    notes.extend(settled.notice);
+    let mut memory = checked.memory();
+    let (sinks, record) = (
+        others.consumers,
+        checked.config().max_message + LARGEST_READ,
+    );
+    let name = format!("{sinks} sink{}", if sinks == 1 { "" } else { "s" });
+    memory
+        .user
+        .push((name, (sinks * sink::most_memory(record)) as u64));
+    Ok(Prepared {
+        checked,
+        memory,
+        others,
+        limit,
+        notes,
+    })
+}
+
+/// `fanin check`.
+fn explain(serve: &Serve, origins: &Origins) -> Result<(), Refusal> {
+    let prepared = prepare(serve, origins)?;
+    let what = serve.config.as_deref();
+    let text = check::text(&prepared, origins, what);
+    Ok(io::stdout()
+        .write_all(text.as_bytes())
+        .context("writing to stdout")?)
+}
+
+/// `fanin config`.
+fn print_sample() -> Result<(), Refusal> {
+    let cli = Cli::command();
+    let serve = cli.find_subcommand("serve").expect("there is such a one");
+    let text = sample::sample(serve);
+    Ok(io::stdout()
+        .write_all(text.as_bytes())
+        .context("writing to stdout")?)
+}
+
+fn start(serve: &Serve, origins: &Origins) -> Result<Supervisor, Refusal> {
+    let prepared = prepare(serve, origins)?;
+    prepared.notes.iter().for_each(say);
 
     if let Some(path) = serve
         .report
@@ -147,19 +217,10 @@ fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
     let notes = Notes::start(serve.verbose).context("thread fanin-notes")?;
     let outlets =
         Outlets::open(serve.sink.clone()).map_err(unopened(format!("--sink {}", serve.sink)))?;
-    let mut memory = checked.memory();
-    let (sinks, record) = (
-        others.consumers,
-        checked.config().max_message + LARGEST_READ,
-    );
-    let name = format!("{sinks} sink{}", if sinks == 1 { "" } else { "s" });
-    memory
-        .user
-        .push((name, (sinks * sink::most_memory(record)) as u64));
-    let fanin = checked.bind().map_err(unbound)?;
+    let fanin = prepared.checked.bind().map_err(unbound)?;
 
     announce(fanin.handle.local_addrs());
-    memory.to_string().lines().for_each(say);
+    prepared.memory.to_string().lines().for_each(say);
     Ok(Supervisor::start(
         serve,
         fanin,
@@ -169,13 +230,14 @@ fn start(serve: &Serve) -> Result<Supervisor, Refusal> {
     )?)
 }
 
-fn check(config: Config) -> Result<Checked, Refusal> {
+fn validate(config: Config, origins: &Origins) -> Result<Checked, Refusal> {
     config.validate().map_err(|errors| {
-        let lines: Vec<_> = errors
-            .0
-            .iter()
-            .map(|error| args::in_options(&error.to_string()))
-            .collect();
+        let lines = errors.0.iter().map(|error| {
+            let said = args::in_options(&error.to_string());
+            let option = args::option_of(error.setting).unwrap_or_default();
+            origins.wrong(option, &said).unwrap_or(said)
+        });
+        let lines: Vec<_> = lines.collect();
         refused(anyhow::Error::msg(lines.join("\nfanin: ")))
     })
 }

@@ -105,17 +105,6 @@ impl FromStr for ListenAddr {
     }
 }
 
-impl FromStr for Listen {
-    type Err = ConfigError;
-
-    fn from_str(text: &str) -> Result<Self, ConfigError> {
-        Ok(Self {
-            address: text.parse()?,
-            framing: None,
-        })
-    }
-}
-
 impl Config {
     /// The defaults, listening at `address`: `tcp://ADDRESS:PORT` or `unix://PATH`.
     pub fn listen(address: &str) -> Result<Self, ConfigError> {

@@ -5,6 +5,8 @@
 
 mod bind;
 mod check;
+mod listen;
+mod never;
 mod overload;
 
 use std::os::fd::OwnedFd;
@@ -18,6 +20,7 @@ use crate::policy::{LeastRate, Route};
 
 pub use self::bind::{BindError, Fanin};
 pub use self::check::{Checked, ConfigError, ConfigErrors};
+pub use self::never::NeverFires;
 
 /// All settings. Fill in what matters and take the rest from [`Config::default`]:
 ///
@@ -86,7 +89,12 @@ pub struct Config {
     pub drain_timeout: Duration,
 }
 
-/// A listener.
+/// A listener. As text it is an address with its settings behind a `?`:
+///
+/// ```
+/// let listen: fanin::Listen = "tcp://0.0.0.0:6514?framing=octet".parse().unwrap();
+/// assert!(matches!(listen.framing, Some(fanin::Framing::Octet)));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Listen {

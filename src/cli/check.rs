@@ -1,0 +1,175 @@
+//! `fanin check`: what a configuration comes to, without listening anywhere.
+//!
+//! In: a configuration that is legal, and where its values came from. Out: the layers in the order in which
+//! they fire, the memory, and what can never fire. Never here: a socket, a sink, a file that is written.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use fanin::Checked;
+
+use super::given::{Origin, Origins};
+use super::{Prepared, args};
+
+/// A layer: what it watches, and the options that set it.
+struct Layer {
+    name: &'static str,
+    does: &'static str,
+    options: &'static [&'static str],
+}
+
+/// From the inside out, as they fire.
+const LAYERS: [Layer; 7] = [
+    Layer {
+        name: "message",
+        does: "a message too large is truncated, discarded, or ends its connection; who does not finish one is evicted",
+        options: &[
+            "framing",
+            "max-message",
+            "on-oversize",
+            "message-timeout",
+            "least-rate",
+            "least-rate-window",
+        ],
+    },
+    Layer {
+        name: "ring",
+        does: "a full ring pauses the connections that feed it and no others, or discards; a stalled consumer is named",
+        options: &[
+            "ring",
+            "on-full",
+            "consumers",
+            "consumer-stall-timeout",
+            "on-consumer-stall",
+        ],
+    },
+    Layer {
+        name: "connection",
+        does: "who is quiet, or waits for its consumer, or lives for too long is closed",
+        options: &["idle-timeout", "stall-timeout", "max-age"],
+    },
+    Layer {
+        name: "global",
+        does: "who comes when all places are taken waits in the backlog; parts of messages share a budget",
+        options: &["max-connections", "staging"],
+    },
+    Layer {
+        name: "listener",
+        does: "who waits to be accepted waits in the kernel; under pressure of all rings listeners shut",
+        options: &[
+            "listen",
+            "backlog",
+            "receive-buffer",
+            "reactors",
+            "pressure-timeout",
+            "on-pressure",
+        ],
+    },
+    Layer {
+        name: "drain",
+        does: "at the end everybody has so long to finish",
+        options: &["drain-timeout"],
+    },
+    Layer {
+        name: "types",
+        does: "misuse of the two ends of a ring does not compile",
+        options: &[],
+    },
+];
+
+/// What can never fire, for people: an error where somebody wrote both values, else a note.
+pub(crate) struct Never {
+    pub(crate) errors: Vec<String>,
+    pub(crate) notes: Vec<String>,
+}
+
+pub(crate) fn never(checked: &Checked, origins: &Origins) -> Never {
+    let mut never = Never {
+        errors: Vec::new(),
+        notes: Vec::new(),
+    };
+    for one in checked.never_fires() {
+        let written = |settings: &str| {
+            let mut options = settings.split(", ").map(args::option_of);
+            options.any(|option| option.is_some_and(|o| origins.of(o) != Origin::Default))
+        };
+        let said = args::in_options(&one.to_string());
+        match written(one.setting) && written(one.first) {
+            true => {
+                let option = args::option_of(one.setting).unwrap_or_default();
+                never
+                    .errors
+                    .push(origins.wrong(option, &said).unwrap_or(said));
+            }
+            false => never.notes.push(said),
+        }
+    }
+    never
+}
+
+/// All of it; `file` is the one that was named.
+pub(super) fn text(prepared: &Prepared, origins: &Origins, file: Option<&Path>) -> String {
+    let Prepared {
+        checked,
+        memory,
+        others,
+        limit,
+        notes,
+    } = prepared;
+    let mut text = String::from("Layers, in the order in which they fire:\n");
+    for (number, layer) in LAYERS.iter().enumerate() {
+        let _ = writeln!(text, "\n{}. {}: {}", number + 1, layer.name, layer.does);
+        for option in layer.options {
+            let value = match (*option, origins.text(option)) {
+                ("ring", value) if value.is_empty() => format!("{} B", checked.ring_bytes()),
+                ("max-connections", value) if value.is_empty() => {
+                    checked.config().max_connections.to_string()
+                }
+                ("on-oversize", value) if value.is_empty() => {
+                    "truncate where a delimiter ends messages, else close".to_owned()
+                }
+                (_, value) if value.is_empty() => "off".to_owned(),
+                (_, value) => value,
+            };
+            let _ = writeln!(text, "   {option} = {value}  ({})", origins.of(option));
+        }
+    }
+    let _ = writeln!(text, "\n{memory}");
+    let connections = checked.config().max_connections;
+    let _ = writeln!(
+        text,
+        "\ndescriptors: {connections} connections and {} others, of {limit}",
+        others.count()
+    );
+    for note in notes {
+        let _ = writeln!(text, "\nnote: {note}");
+    }
+    match file {
+        Some(file) => text.push_str(&format!("\n{}: valid\n", file.display())),
+        None => text.push_str("\nvalid\n"),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::args::Cli;
+
+    #[test]
+    fn every_option_that_limits_something_is_in_a_layer_and_nothing_else_is() {
+        // Where messages go, and what is said about it, limits nothing.
+        let others = ["config", "sink", "output", "report", "verbose", "help"];
+        let cli = Cli::command();
+        let serve = cli.find_subcommand("serve").unwrap();
+        let options = serve.get_arguments().filter_map(|arg| arg.get_long());
+        let options: Vec<_> = options.filter(|long| !others.contains(long)).collect();
+        let in_layers: Vec<_> = LAYERS.iter().flat_map(|layer| layer.options).collect();
+        for option in &options {
+            assert!(in_layers.contains(&option), "{option} is in no layer");
+        }
+        assert_eq!(options.len(), in_layers.len());
+    }
+}

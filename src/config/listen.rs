@@ -1,0 +1,146 @@
+//! A listener as text: an address, and its own settings behind it, as in a URL.
+//!
+//! In: text. Out: a [`Listen`], or what is wrong with which part of it.
+
+use std::str::FromStr;
+
+use super::{ConfigError, Listen, ListenAddr};
+
+/// What may stand behind the `?`.
+const SETTINGS: [&str; 1] = ["framing"];
+
+/// A listener without settings of its own.
+impl From<ListenAddr> for Listen {
+    fn from(address: ListenAddr) -> Self {
+        Self {
+            address,
+            framing: None,
+        }
+    }
+}
+
+/// `tcp://ADDRESS:PORT` or `unix://PATH`, and its settings: `?framing=octet`. A path with
+/// a `?` cannot be said here.
+impl FromStr for Listen {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let refuse = |reason| ConfigError {
+            setting: "listen",
+            value: text.into(),
+            reason,
+        };
+        let Some((address, settings)) = text.split_once('?') else {
+            return Ok(text.parse::<ListenAddr>()?.into());
+        };
+        let address: ListenAddr = address.parse().map_err(|e: ConfigError| refuse(e.reason))?;
+        let mut listen = Self::from(address);
+        let mut set = Vec::new();
+        for setting in settings.split('&') {
+            let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
+            if set.contains(&name) {
+                return Err(refuse(format!("{name} is set twice")));
+            }
+            set.push(name);
+            listen.set(name, value).map_err(refuse)?;
+        }
+        Ok(listen)
+    }
+}
+
+impl Listen {
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let wrong = |why: String| format!("{name}={value}: {why}");
+        match name {
+            "framing" => {
+                let framing = value.parse().map_err(|e| wrong(format!("{e}")))?;
+                self.framing = Some(framing);
+            }
+            _ => return Err(unknown(name)),
+        }
+        Ok(())
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let legal = SETTINGS.join(" and ");
+    match nearest(name, &SETTINGS) {
+        Some(near) => {
+            format!("{name:?} is no setting of a listener; {near}, perhaps? Legal are {legal}")
+        }
+        None => format!("{name:?} is no setting of a listener; legal are {legal}"),
+    }
+}
+
+/// Of the names the one that takes the fewest changes, if it is that name rather than another word.
+fn nearest<'n>(typed: &str, names: &[&'n str]) -> Option<&'n str> {
+    let typed = typed.to_lowercase().replace('_', "-");
+    let changes = names.iter().map(|name| (changes(&typed, name), *name));
+    let (fewest, name) = changes.min()?;
+    (fewest <= name.len() / 2).then_some(name)
+}
+
+/// Letters to insert, delete or replace to make one word of the other.
+fn changes(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in to.bytes().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Framing;
+
+    fn parse(text: &str) -> Listen {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn settings_stand_behind_the_address() {
+        let listen = parse("tcp://0.0.0.0:6514?framing=octet");
+        assert_eq!(listen.address.to_string(), "tcp://0.0.0.0:6514");
+        assert!(matches!(listen.framing, Some(Framing::Octet)));
+        let listen = parse("unix:///run/fanin?framing=byte:0x7c");
+        assert_eq!(listen.address.to_string(), "unix:///run/fanin");
+        assert!(matches!(listen.framing, Some(Framing::Byte(b'|'))));
+        assert!(parse("tcp://127.0.0.1:1").framing.is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_the_name_or_the_value_that_would_do() {
+        for (settings, why) in [
+            ("frame=octet", "framing, perhaps?"),
+            (
+                "colour=red",
+                "\"colour\" is no setting of a listener; legal are",
+            ),
+            ("", "legal are framing"),
+            ("framing=octet&", "legal are"),
+            ("framing=octets", "legal are line, nul"),
+            ("framing", "\"\" is no framing"),
+            ("framing=nul&framing=line", "is set twice"),
+        ] {
+            let text = format!("tcp://127.0.0.1:0?{settings}");
+            let error = text.parse::<Listen>().unwrap_err();
+            assert_eq!((error.setting, &error.value), ("listen", &text));
+            assert!(error.reason.contains(why), "{settings}: {error}");
+        }
+        let error = "tcp://here?framing=octet".parse::<Listen>().unwrap_err();
+        assert!(error.reason.contains("names are not looked up"), "{error}");
+    }
+
+    #[test]
+    fn a_word_of_its_own_is_no_misspelling() {
+        assert_eq!(changes("kitten", "sitting"), 3);
+        assert_eq!(nearest("Framings", &SETTINGS), Some("framing"));
+        assert_eq!(nearest("backlog", &SETTINGS), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! Limits that can never fire, because another one fires first.
+//!
+//! In: a [`Config`] that is legal. Out: pairs of settings. Never here: a refusal; whoever set both decides.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Checked, Config};
+use crate::reactor::MARKS;
+
+/// A limit that can never fire.
+///
+/// ```
+/// use std::time::Duration;
+/// use fanin::Config;
+///
+/// let mut config = Config::listen("tcp://127.0.0.1:0").unwrap();
+/// config.deadlines.age = Some(Duration::from_secs(600));
+/// let never = config.validate().unwrap().never_fires();
+/// // A connection is closed for its age before it can have been idle for an hour.
+/// assert_eq!(never[0].setting, "deadlines.idle");
+/// assert_eq!(never[0].first, "deadlines.age");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NeverFires {
+    /// The setting that has no effect, as [`Config`] names it.
+    pub setting: &'static str,
+    /// The setting that fires first.
+    pub first: &'static str,
+    /// Why, with both values.
+    pub reason: String,
+}
+
+impl fmt::Display for NeverFires {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} can never fire: {}", self.setting, self.reason)
+    }
+}
+
+impl Checked {
+    /// The limits that can never fire, because another one fires first.
+    pub fn never_fires(&self) -> Vec<NeverFires> {
+        let config = &self.config;
+        RULES.iter().filter_map(|rule| rule(config)).collect()
+    }
+}
+
+type Rule = fn(&Config) -> Option<NeverFires>;
+
+/// One for each pair.
+const RULES: [Rule; 4] = [idle, message, stall, staging];
+
+/// A deadline that no connection lives to see. The age strikes first where both strike at once.
+fn outlived(
+    setting: &'static str,
+    deadline: Option<Duration>,
+    config: &Config,
+    after: Duration,
+) -> Option<NeverFires> {
+    let (deadline, age) = (deadline?, config.deadlines.age?);
+    let oldest = age.saturating_add(age / 10);
+    (deadline >= oldest.saturating_add(after)).then(|| NeverFires {
+        setting,
+        first: "deadlines.age",
+        reason: format!(
+            "it is {deadline:?}, and connections are closed at the age of {age:?}, or up to a tenth later"
+        ),
+    })
+}
+
+fn idle(config: &Config) -> Option<NeverFires> {
+    outlived(
+        "deadlines.idle",
+        config.deadlines.idle,
+        config,
+        Duration::ZERO,
+    )
+}
+
+fn message(config: &Config) -> Option<NeverFires> {
+    outlived(
+        "deadlines.message",
+        config.deadlines.message,
+        config,
+        Duration::ZERO,
+    )
+}
+
+/// Who is closed for its age is read on for as long as it may linger, and may stall meanwhile.
+fn stall(config: &Config) -> Option<NeverFires> {
+    let linger = config.deadlines.linger;
+    outlived("deadlines.stall", config.deadlines.stall, config, linger)
+}
+
+fn staging(config: &Config) -> Option<NeverFires> {
+    let most = config
+        .max_connections
+        .saturating_mul(config.max_message + MARKS);
+    (config.staging_bytes >= most.saturating_mul(2)).then(|| NeverFires {
+        setting: "staging_bytes",
+        first: "max_connections, max_message",
+        reason: format!(
+            "it is {}, and {} connections have at most {most} bytes of unfinished messages, or twice that with \
+             what is lost to size classes",
+            config.staging_bytes, config.max_connections
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn never(change: impl Fn(&mut Config)) -> Vec<(&'static str, &'static str)> {
+        let mut config = Config::listen("tcp://127.0.0.1:0").unwrap();
+        change(&mut config);
+        let never = config.validate().unwrap().never_fires();
+        never.iter().map(|one| (one.setting, one.first)).collect()
+    }
+
+    #[test]
+    fn by_default_every_limit_can_fire() {
+        assert_eq!(never(|_| {}), []);
+    }
+
+    #[test]
+    fn whoever_is_closed_for_its_age_is_not_closed_for_what_takes_longer() {
+        let secs = Duration::from_secs;
+        let age = |age| move |c: &mut Config| c.deadlines.age = Some(secs(age));
+        // An hour, with the tenth by which ages are spread.
+        assert_eq!(never(age(3273)), []);
+        assert_eq!(never(age(3272)), [("deadlines.idle", "deadlines.age")]);
+        let all = ["deadlines.idle", "deadlines.message", "deadlines.stall"];
+        assert_eq!(never(age(27)), all.map(|one| (one, "deadlines.age")));
+        // It stalls in its farewell.
+        assert_eq!(never(age(271)).len(), 1);
+        assert_eq!(never(age(270)).len(), 2);
+    }
+
+    #[test]
+    fn staging_that_holds_all_that_can_be_unfinished_is_never_spent() {
+        let small = |c: &mut Config| (c.max_connections, c.max_message) = (100, 1000);
+        assert_eq!(never(small).len(), 1);
+        let less = |c: &mut Config| (small(c), c.staging_bytes = 200_000).1;
+        assert_eq!(never(less), []);
+    }
+}
