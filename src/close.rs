@@ -45,6 +45,8 @@ pub enum CloseReason {
     /// The consumer that this connection was bound to has released nothing for the consumer stall
     /// timeout, and the policy is to evict.
     ConsumerStalled,
+    /// It had been at rest the longest when another one wanted its place, and the policy at the limit is to evict.
+    Evicted,
     /// A system call failed for this connection, with this `errno`.
     System(u16),
     /// A message was begun, and over a window less of it came than the least rate, while we would have
@@ -75,6 +77,7 @@ impl CloseReason {
             | Self::Stall
             | Self::ConsumerGone
             | Self::ConsumerStalled
+            | Self::Evicted
             | Self::System(_) => Farewell::AtOnce,
         }
     }
@@ -111,6 +114,7 @@ impl Reason for CloseReason {
         Self::System(0),
         Self::ConsumerStalled,
         Self::Trickle,
+        Self::Evicted,
     ];
 
     fn index(self) -> usize {
@@ -129,6 +133,7 @@ impl Reason for CloseReason {
             Self::System(_) => 11,
             Self::ConsumerStalled => 12,
             Self::Trickle => 13,
+            Self::Evicted => 14,
         }
     }
 
@@ -148,6 +153,7 @@ impl Reason for CloseReason {
             Self::System(_) => "system",
             Self::ConsumerStalled => "consumer_stalled",
             Self::Trickle => "trickle",
+            Self::Evicted => "evicted",
         }
     }
 }
@@ -195,6 +201,8 @@ reasons! {
         Setup => "setup",
         /// The whole is draining and every slot is taken.
         Shutdown => "shutdown",
+        /// Every place is taken, of the whole or of its listener, and the policy at the limit is to refuse.
+        Full => "full",
     }
 }
 

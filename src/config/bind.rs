@@ -109,7 +109,10 @@ impl Checked {
             .map(|_| Arc::new(Parked::new()))
             .collect();
         let mut ends: Vec<Vec<_>> = (0..config.consumers).map(|_| Vec::new()).collect();
-        let admission = Arc::new(Admission::new(config.max_connections));
+        let admission = Arc::new(Admission::new(
+            config.max_connections,
+            config.listeners.iter().map(|listen| listen.max_connections),
+        ));
         let together = Arc::new(Together::new(config.consumers));
         let (openers, mut opened): (Vec<_>, Vec<_>) = nets.iter().map(|_| channel()).unzip();
         let openers: Arc<[_]> = openers.into();
@@ -153,6 +156,7 @@ impl Checked {
                 route: config.route,
                 reroute: config.on_consumer_gone == OnConsumerGone::Reroute,
                 drain_timeout: config.drain_timeout,
+                at_limit: config.at_max_connections,
                 admission: admission.clone(),
                 together: together.clone(),
                 gate: config.pressure.after.map(|after| {

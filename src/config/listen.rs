@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::{ConfigError, Listen, ListenAddr};
 
 /// What may stand behind the `?`.
-const SETTINGS: [&str; 1] = ["framing"];
+const SETTINGS: [&str; 2] = ["framing", "max-connections"];
 
 /// A listener without settings of its own.
 impl From<ListenAddr> for Listen {
@@ -15,11 +15,12 @@ impl From<ListenAddr> for Listen {
         Self {
             address,
             framing: None,
+            max_connections: None,
         }
     }
 }
 
-/// `tcp://ADDRESS:PORT` or `unix://PATH`, and its settings: `?framing=octet`. A path with
+/// `tcp://ADDRESS:PORT` or `unix://PATH`, and its settings: `?framing=octet&max-connections=500`. A path with
 /// a `?` cannot be said here.
 impl FromStr for Listen {
     type Err = ConfigError;
@@ -56,6 +57,11 @@ impl Listen {
                 let framing = value.parse().map_err(|e| wrong(format!("{e}")))?;
                 self.framing = Some(framing);
             }
+            "max-connections" => match value.parse() {
+                Ok(0) => return Err(wrong("nobody could connect; at least 1".into())),
+                Ok(most) => self.max_connections = Some(most),
+                Err(_) => return Err(wrong("is no number of connections, like 500".into())),
+            },
             _ => return Err(unknown(name)),
         }
         Ok(())
@@ -105,28 +111,41 @@ mod tests {
 
     #[test]
     fn settings_stand_behind_the_address() {
-        let listen = parse("tcp://0.0.0.0:6514?framing=octet");
+        let listen = parse("tcp://0.0.0.0:6514?framing=octet&max-connections=500");
         assert_eq!(listen.address.to_string(), "tcp://0.0.0.0:6514");
         assert!(matches!(listen.framing, Some(Framing::Octet)));
-        let listen = parse("unix:///run/fanin?framing=byte:0x7c");
+        assert_eq!(listen.max_connections, Some(500));
+        let listen = parse("unix:///run/fanin?max-connections=3");
         assert_eq!(listen.address.to_string(), "unix:///run/fanin");
+        assert_eq!(
+            (listen.framing.is_none(), listen.max_connections),
+            (true, Some(3))
+        );
+        let listen = parse("tcp://[::1]:1?framing=byte:0x7c");
         assert!(matches!(listen.framing, Some(Framing::Byte(b'|'))));
-        assert!(parse("tcp://127.0.0.1:1").framing.is_none());
+        let listen = parse("tcp://127.0.0.1:1");
+        assert!(listen.framing.is_none() && listen.max_connections.is_none());
     }
 
     #[test]
     fn what_is_wrong_is_refused_with_the_name_or_the_value_that_would_do() {
         for (settings, why) in [
+            ("max-conections=5", "max-connections, perhaps?"),
+            ("max_connections=5", "max-connections, perhaps?"),
             ("frame=octet", "framing, perhaps?"),
             (
                 "colour=red",
                 "\"colour\" is no setting of a listener; legal are",
             ),
-            ("", "legal are framing"),
+            ("", "legal are framing and max-connections"),
             ("framing=octet&", "legal are"),
             ("framing=octets", "legal are line, nul"),
             ("framing", "\"\" is no framing"),
-            ("framing=nul&framing=line", "is set twice"),
+            ("max-connections=0", "at least 1"),
+            ("max-connections=-1", "is no number"),
+            ("max-connections=", "is no number"),
+            ("max-connections=99999999999999999999", "is no number"),
+            ("max-connections=1&max-connections=2", "is set twice"),
         ] {
             let text = format!("tcp://127.0.0.1:0?{settings}");
             let error = text.parse::<Listen>().unwrap_err();
@@ -140,7 +159,10 @@ mod tests {
     #[test]
     fn a_word_of_its_own_is_no_misspelling() {
         assert_eq!(changes("kitten", "sitting"), 3);
-        assert_eq!(nearest("Framings", &SETTINGS), Some("framing"));
+        assert_eq!(
+            nearest("Max-Connection", &SETTINGS),
+            Some("max-connections")
+        );
         assert_eq!(nearest("backlog", &SETTINGS), None);
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::frame::Framing;
 use crate::net::Keepalive;
-use crate::policy::{LeastRate, Route};
+use crate::policy::{AtLimit, LeastRate, Route};
 
 pub use self::bind::{BindError, Fanin};
 pub use self::check::{Checked, ConfigError, ConfigErrors};
@@ -57,6 +57,8 @@ pub struct Config {
     pub on_oversize: Option<OnOversize>,
     /// Connections at once, over all reactors.
     pub max_connections: usize,
+    /// What happens to who comes when that many are connected, or as many as its listener may have.
+    pub at_max_connections: AtLimit,
     /// Bytes for parts of messages, over all reactors.
     pub staging_bytes: usize,
     /// `SO_RCVBUF` of each connection in bytes, before the kernel doubles it.
@@ -92,8 +94,8 @@ pub struct Config {
 /// A listener. As text it is an address with its settings behind a `?`:
 ///
 /// ```
-/// let listen: fanin::Listen = "tcp://0.0.0.0:6514?framing=octet".parse().unwrap();
-/// assert!(matches!(listen.framing, Some(fanin::Framing::Octet)));
+/// let listen: fanin::Listen = "tcp://0.0.0.0:6514?framing=octet&max-connections=500".parse().unwrap();
+/// assert_eq!(listen.max_connections, Some(500));
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -102,6 +104,8 @@ pub struct Listen {
     pub address: ListenAddr,
     /// Its framing, if not [`Config::framing`].
     pub framing: Option<Framing>,
+    /// Connections of this listener at once, over all reactors; `None`: only [`Config::max_connections`] counts.
+    pub max_connections: Option<usize>,
 }
 
 /// Where a listener listens.
@@ -223,6 +227,7 @@ impl Default for Config {
             max_message: 64 << 10,
             on_oversize: None,
             max_connections: 10_000,
+            at_max_connections: AtLimit::default(),
             staging_bytes: 64 << 20,
             receive_buffer: 64 << 10,
             backlog: 1024,

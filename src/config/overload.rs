@@ -7,6 +7,14 @@ use super::{Config, Listen, ListenAddr, OnConsumerStall, Pressure, PressureActio
 impl Config {
     /// Refuses what cannot work.
     pub(super) fn overload(&self, refuse: &mut impl FnMut(&'static str, String, String)) {
+        if self
+            .listeners
+            .iter()
+            .any(|listen| listen.max_connections == Some(0))
+        {
+            let reason = "nobody could connect; at least 1, or no value for no limit of its own";
+            refuse("listeners.max_connections", "0".into(), reason.into());
+        }
         if self.consumer_stall.is_some_and(|time| time.is_zero()) {
             let reason = "every consumer would be stalled at once; without a value it is off";
             refuse("consumer_stall", "0".into(), reason.into());
@@ -74,6 +82,13 @@ mod tests {
         assert_eq!(refused(wait), [""; 0]);
         let none = |c: &mut Config| c.pressure.after = Some(Duration::ZERO);
         assert_eq!(refused(none), ["pressure.after"]);
+    }
+
+    #[test]
+    fn a_listener_for_nobody_is_refused() {
+        let set = |most| refused(|c| c.listeners[0].max_connections = Some(most));
+        assert_eq!(set(1), [""; 0]);
+        assert_eq!(set(0), ["listeners.max_connections"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 use rustix::net::{RecvFlags, Shutdown, SocketAddrAny, SocketFlags};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
@@ -200,6 +200,12 @@ impl Net for Mio {
         };
         self.reserve = open_reserve();
         refusal
+    }
+
+    fn is_awaited(&self, listener: &MioListener) -> bool {
+        let mut fds = [PollFd::new(&listener.socket, PollFlags::IN)];
+        // Where it cannot be said, accept(2) will say it.
+        rustix::event::poll(&mut fds, Some(&Timespec::default())).map_or(true, |ready| ready > 0)
     }
 
     fn open(&mut self, stream: &MioStream, token: Token) -> io::Result<()> {

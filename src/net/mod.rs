@@ -87,6 +87,14 @@ pub trait Net {
     /// Without a descriptor left: turns one peer away by the reserve descriptor.
     fn refuse(&mut self, listener: &Self::Listener) -> Refusal;
 
+    /// Does somebody wait to be accepted?
+    fn is_awaited(&self, listener: &Self::Listener) -> bool;
+
+    /// Turns away a peer that was accepted, before it is a connection.
+    fn turn_away(&mut self, stream: Self::Stream) {
+        drop(stream);
+    }
+
     /// Watches a connection for [`Watch::Read`].
     fn open(&mut self, stream: &Self::Stream, token: Token) -> io::Result<()>;
 

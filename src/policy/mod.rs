@@ -2,12 +2,15 @@
 //!
 //! In: facts. Out: a choice. Never here: a connection, a ring, a clock.
 
+mod eviction;
 mod pressure;
 mod progress;
 mod victim;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+pub use self::eviction::AtLimit;
+pub(crate) use self::eviction::{AtRest, Victim};
 pub(crate) use self::pressure::Pressure;
 pub(crate) use self::progress::Progress;
 pub use self::victim::LeastRate;

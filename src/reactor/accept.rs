@@ -10,6 +10,7 @@ use crate::close::{CloseReason, RefuseReason};
 use crate::conn::Conn;
 use crate::net::{AcceptError, Net, Refusal};
 use crate::peer::Peer;
+use crate::policy::AtLimit;
 
 /// Connections accepted from one listener in one turn, so that a storm of them does not starve those
 /// that are there (memcached, HAProxy and quinn have such a budget, 4 to 64).
@@ -23,12 +24,11 @@ fn spread(generation: u32) -> u8 {
 
 impl<N: Net> Reactor<N> {
     pub(super) fn accept(&mut self) {
-        let waiting = self.admission.is_waiting(self.index);
         for place in 0..self.listeners.len() {
             let machine = &mut self.listeners[place].machine;
             machine.handle_timeout(self.now.since_start);
-            if !waiting {
-                machine.handle_free();
+            if machine.is_full() && self.has_room(place) {
+                self.listeners[place].machine.handle_free();
             }
             self.listen_again(place);
             for _ in 0..ACCEPT_BUDGET {
@@ -45,12 +45,18 @@ impl<N: Net> Reactor<N> {
         let Some(socket) = &listening.socket else {
             return;
         };
-        if !self.admission.enter(self.index) {
-            return listening.machine.handle_full();
+        // Who is turned away is accepted first: a place taken only to see whether somebody waits would turn
+        // away another one, at another reactor, for nothing.
+        let refuses = self.at_limit == AtLimit::Refuse;
+        if !refuses && !self.admission.enter(self.index, place) {
+            return self.wait_for_room(place);
         }
         match self.net.accept(socket) {
             Ok((stream, peer)) => {
                 listening.machine.handle_accepted();
+                if refuses && !self.admission.try_enter(place) {
+                    return self.turn_away(stream);
+                }
                 self.counters.listeners[place].accepted.add(1);
                 self.counters.accepted.add(1);
                 return self.open(place, stream, peer);
@@ -75,7 +81,9 @@ impl<N: Net> Reactor<N> {
                 AcceptError::Broken => listening.machine.handle_exhausted(self.now.since_start),
             },
         }
-        self.admission.leave();
+        if !refuses {
+            self.admission.leave(place);
+        }
     }
 
     pub(super) fn open(&mut self, listener: usize, stream: N::Stream, peer: Peer) {
@@ -104,6 +112,7 @@ impl<N: Net> Reactor<N> {
         self.counters.open.set(self.counters.open.read() + 1);
         self.counters.peak_open.raise_to(self.admission.connect());
         self.rearm(key);
+        self.begin_rest(key);
         match opened {
             // The last consumer is gone, and its ring is nobody's.
             Ok(()) if self.lanes[consumer].gone => self.end(key, CloseReason::ConsumerGone),

@@ -11,10 +11,11 @@ use super::stalled::Pace;
 use super::wheel::NONE;
 use super::{MARKS, REMEMBERED, Reactor, TICK, tick_of, tick_time};
 use crate::close::{CloseReason, PauseCause, Reason};
-use crate::conn::{PeerEnd, has_come};
+use crate::conn::{PeerEnd, State, has_come};
 use crate::net::sim::SimNet;
 use crate::net::{Net, Watch};
 use crate::peer::{ConnectionId, Peer};
+use crate::policy::AtLimit;
 use crate::status::Pauses;
 
 /// A connection, for whoever keeps its clocks a second time.
@@ -95,6 +96,22 @@ impl Reactor<SimNet> {
         }
     }
 
+    /// Panics unless the places that are taken are those of the slots; all other reactors are at rest too.
+    pub(crate) fn check_places<'r>(reactors: impl Iterator<Item = &'r Self>) {
+        let mut slots = Vec::new();
+        let mut admission = None;
+        for reactor in reactors {
+            admission = Some(&reactor.admission);
+            slots.resize(reactor.listeners.len(), 0);
+            for key in reactor.slots.keys(0, usize::MAX) {
+                slots[usize::from(reactor.slots[key].listener)] += 1;
+            }
+        }
+        if let Some(admission) = admission {
+            admission.check(&slots);
+        }
+    }
+
     /// Panics unless every invariant holds.
     pub(crate) fn check(&self) {
         if self.phase == Phase::Ended {
@@ -108,6 +125,7 @@ impl Reactor<SimNet> {
         let mut bound = vec![0; self.lanes.len()];
         let mut owing = vec![0; self.lanes.len()];
         let (mut starved, mut lingering) = (0, 0);
+        let mut resting = vec![0; self.listeners.len()];
         for key in self.slots.keys(0, usize::MAX) {
             let slot = &self.slots[key];
             let lane = usize::from(slot.consumer);
@@ -123,6 +141,7 @@ impl Reactor<SimNet> {
             bound[lane] += 1;
             match slot.place {
                 Place::Nowhere => {}
+                Place::Resting => resting[usize::from(slot.listener)] += 1,
                 Place::Ring => waiting[lane] += 1,
                 Place::Owing => owing[lane] += 1,
                 Place::Staging => starved += 1,
@@ -150,6 +169,10 @@ impl Reactor<SimNet> {
         );
         assert_eq!(self.starved.len(&self.slots), starved);
         assert_eq!(self.lingering.len(&self.slots), lingering);
+        for (listening, resting) in self.listeners.iter().zip(resting) {
+            assert_eq!(listening.resting.len(&self.slots), resting);
+            listening.resting.check_order(&self.slots);
+        }
         assert!(
             starved == 0 || self.staging.held() > 0,
             "{starved} wait for staging that nobody holds"
@@ -189,6 +212,16 @@ impl Reactor<SimNet> {
             "{key}: is to be read, and is not to be: {:?}",
             slot.conn
         );
+        let rests = slot.stream.is_some()
+            && !slot.ready
+            && matches!(slot.place, Place::Nowhere | Place::Resting)
+            && slot.conn.state() == State::Open;
+        assert_eq!(
+            slot.place == Place::Resting,
+            rests && self.at_limit == AtLimit::Evict,
+            "{key}: at rest, or not: {:?}",
+            slot.conn
+        );
         if slot.stream.is_none() {
             let tells = matches!(slot.place, Place::Ring | Place::Owing);
             assert!(tells, "{key}: nobody will tell its end");
@@ -219,7 +252,7 @@ impl Reactor<SimNet> {
         if truth.edge {
             return;
         }
-        if slot.place == Place::Nowhere && !slot.ready {
+        if matches!(slot.place, Place::Nowhere | Place::Resting) && !slot.ready {
             assert_eq!(
                 truth.watch,
                 Some(Watch::Read),

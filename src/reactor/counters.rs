@@ -1,15 +1,11 @@
-//! What a reactor counts, and the connection limit that all reactors share.
+//! What a reactor counts.
 //!
 //! In: additions of one reactor. Out: numbers for any thread. Never here: a lock.
 
-use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::books::{Counter, CounterBy};
 use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseReason};
-use crate::ring::Wake;
-use crate::ring::shared::{AtomicU64, AtomicUsize};
 use crate::status::Pauses;
 
 #[derive(Debug, Default)]
@@ -99,113 +95,5 @@ impl Counters {
             count: counter.count.read(),
             time: Duration::from_micros(counter.micros.read()),
         }
-    }
-}
-
-/// The connection limit, over all reactors.
-#[derive(Debug)]
-pub(crate) struct Admission {
-    /// Places taken: by connections, by slots that are not free yet, by a look at a backlog.
-    open: AtomicUsize,
-    max: usize,
-    connections: AtomicU64,
-    /// A bit for each reactor that found no slot free.
-    waiting: AtomicU64,
-    wakers: OnceLock<Vec<Arc<dyn Wake>>>,
-}
-
-impl Admission {
-    pub(crate) fn new(max: usize) -> Self {
-        Self {
-            open: AtomicUsize::new(0),
-            max,
-            connections: AtomicU64::new(0),
-            waiting: AtomicU64::new(0),
-            wakers: OnceLock::new(),
-        }
-    }
-
-    /// Once all reactors exist.
-    pub(crate) fn set_wakers(&self, wakers: Vec<Arc<dyn Wake>>) {
-        let _ = self.wakers.set(wakers);
-    }
-
-    /// Takes a place for a connection, if one is free.
-    pub(crate) fn enter(&self, reactor: usize) -> bool {
-        if self.try_enter() {
-            return true;
-        }
-        // Say that we wait, and look again: a place given back in between would wake nobody.
-        self.waiting.fetch_or(1 << reactor, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        if self.try_enter() {
-            self.waiting.fetch_and(!(1 << reactor), Ordering::SeqCst);
-            return true;
-        }
-        false
-    }
-
-    /// Counts a connection; how many there are now. Counts only: nothing is ordered by them.
-    pub(crate) fn connect(&self) -> u64 {
-        self.connections.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    pub(crate) fn disconnect(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn try_enter(&self) -> bool {
-        let taken = |open| (open < self.max).then_some(open + 1);
-        self.open
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, taken)
-            .is_ok()
-    }
-
-    /// Is nobody to be told of a free place? Asked by the reactor itself.
-    pub(crate) fn is_waiting(&self, reactor: usize) -> bool {
-        self.waiting.load(Ordering::SeqCst) & 1 << reactor != 0
-    }
-
-    /// Gives a place back, and wakes the reactors that wait for one.
-    pub(crate) fn leave(&self) {
-        self.open.fetch_sub(1, Ordering::AcqRel);
-        fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        let waiting = self.waiting.swap(0, Ordering::SeqCst);
-        for (reactor, waker) in self.wakers.get().into_iter().flatten().enumerate() {
-            if waiting & 1 << reactor != 0 {
-                waker.wake();
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::AtomicBool;
-
-    struct Bell(AtomicBool);
-    impl Wake for Bell {
-        fn wake(&self) {
-            self.0.store(true, Ordering::SeqCst);
-        }
-    }
-
-    #[test]
-    fn a_free_place_wakes_only_who_waits_for_it() {
-        let bells: Vec<_> = (0..2)
-            .map(|_| Arc::new(Bell(AtomicBool::new(false))))
-            .collect();
-        let admission = Admission::new(1);
-        admission.set_wakers(bells.iter().map(|b| b.clone() as Arc<dyn Wake>).collect());
-        assert!(admission.enter(0));
-        assert!(!admission.enter(1));
-        assert!(admission.is_waiting(1) && !admission.is_waiting(0));
-        admission.leave();
-        assert!(bells[1].0.load(Ordering::SeqCst) && !bells[0].0.load(Ordering::SeqCst));
-        assert!(admission.enter(1));
     }
 }

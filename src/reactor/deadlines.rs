@@ -73,7 +73,8 @@ impl<N: Net> Reactor<N> {
     pub(super) fn look(&mut self, key: u32, reason: CloseReason) {
         let slot = &mut self.slots[key];
         let Some(stream) = &slot.stream else { return };
-        if slot.place == Place::Nowhere && self.net.unread(stream) == Some(0) {
+        let rests = matches!(slot.place, Place::Nowhere | Place::Resting);
+        if rests && self.net.unread(stream) == Some(0) {
             return self.begin_close(key, reason);
         }
         slot.conn.handle_look(reason, self.tick);

@@ -159,6 +159,11 @@ impl Listener {
         self.state == State::Ready
     }
 
+    /// Who waits in the backlog waits for a place.
+    pub(crate) fn is_full(&self) -> bool {
+        self.state == State::Full
+    }
+
     /// Who waits in the backlog may be taken yet, though not now.
     pub(crate) fn is_held_up(&self) -> bool {
         matches!(self.state, State::Full | State::Limited { .. })

@@ -4,6 +4,7 @@
 //! Never here: a wait outside `poll`, a lock, a log write, a user's hook.
 
 mod accept;
+mod admission;
 mod arena;
 #[cfg(feature = "sim")]
 mod check;
@@ -18,6 +19,7 @@ mod list;
 mod listener;
 mod pause;
 mod pressure;
+mod room;
 mod serve;
 mod slots;
 mod staging;
@@ -31,13 +33,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+pub(crate) use self::admission::Admission;
 pub(crate) use self::arena::{class as staging_class, most as staging_most};
 #[cfg(feature = "sim")]
 pub(crate) use self::check::{Seen, Sight};
 use self::control::{COMMANDS, Command};
 pub use self::control::{Handle, Query, Target};
 pub(crate) use self::control::{Orders, Remote};
-pub(crate) use self::counters::{Admission, Counters};
+pub(crate) use self::counters::Counters;
 use self::drain::Phase;
 pub(crate) use self::lane::Lane;
 use self::list::Answer;
@@ -56,7 +59,7 @@ use crate::edges;
 use crate::frame::{Cut, Framing, Limits};
 use crate::net::{Event, Mio, Net, Now, Token, Watch};
 use crate::peer::ConnectionId;
-use crate::policy::{LeastRate, Route};
+use crate::policy::{AtLimit, LeastRate, Route};
 use crate::ring::Parked;
 use crate::status::ClosedInfo;
 
@@ -157,6 +160,7 @@ pub(crate) struct Parts<L> {
     pub(crate) route: Route,
     pub(crate) reroute: bool,
     pub(crate) drain_timeout: Duration,
+    pub(crate) at_limit: AtLimit,
     pub(crate) admission: Arc<Admission>,
     pub(crate) together: Arc<Together>,
     pub(crate) consumer_stall: StallPolicy,
@@ -170,6 +174,10 @@ struct Listening<L> {
     machine: Listener,
     framing: Framing,
     limits: Limits,
+    /// Its connections that are at rest, the longest first; kept only where one is evicted at the limit.
+    resting: Fifo,
+    /// Who was evicted last for who waits here: until its slot is free, its place is on its way.
+    victim: Option<Token>,
 }
 
 /// Reads connections and fills rings, one turn at a time, on the thread that calls it.
@@ -203,6 +211,7 @@ pub struct Reactor<N: Net = Mio> {
     route: Route,
     reroute: bool,
     drain_timeout: Duration,
+    at_limit: AtLimit,
     admission: Arc<Admission>,
     together: Arc<Together>,
     consumer_stall: StallPolicy,
@@ -243,6 +252,8 @@ impl<N: Net> Reactor<N> {
                 machine: Listener::new(),
                 framing,
                 limits,
+                resting: Fifo::new(Place::Resting),
+                victim: None,
             });
         }
         let now = net.now();
@@ -274,6 +285,7 @@ impl<N: Net> Reactor<N> {
             route: parts.route,
             reroute: parts.reroute,
             drain_timeout: parts.drain_timeout,
+            at_limit: parts.at_limit,
             admission: parts.admission,
             together: parts.together,
             consumer_stall: parts.consumer_stall,
@@ -360,6 +372,7 @@ impl<N: Net> Reactor<N> {
     pub(crate) fn patience(&self, at_most: Option<Duration>) -> Option<Duration> {
         let busy = self.lanes.iter().any(Lane::has_work)
             || self.listeners.iter().any(|l| l.machine.may_accept())
+            || self.overlooks_room()
             || !self.lingering.is_empty()
             || !self.answers.is_empty()
             || self.phase.is_busy();
@@ -376,6 +389,9 @@ impl<N: Net> Reactor<N> {
             }
         });
         let at = |deadline: Duration| deadline.saturating_sub(now);
+        let rooms = (0..self.listeners.len())
+            .filter_map(|place| self.makes_room_at(place))
+            .map(at);
         let listeners = self
             .listeners
             .iter()
@@ -398,6 +414,7 @@ impl<N: Net> Reactor<N> {
             .chain(timers)
             .chain(starved)
             .chain(drain)
+            .chain(rooms)
             .chain(at_most)
             .min()
     }
@@ -431,7 +448,9 @@ impl<N: Net> Reactor<N> {
             Place::Ring => blocked,
             Place::Staging => true,
             Place::Owing => !slot.conn.may_be_served(),
-            Place::Nowhere => !slot.conn.is_discarding() && (blocked || !slot.conn.may_be_served()),
+            Place::Nowhere | Place::Resting => {
+                !slot.conn.is_discarding() && (blocked || !slot.conn.may_be_served())
+            }
             Place::Lingering | Place::Dead => false,
         };
         // Who has finished with nothing unread holds no descriptor from now on: were it to stand in the
@@ -512,7 +531,7 @@ impl<N: Net> Reactor<N> {
         for key in std::mem::take(&mut self.dead) {
             let slot = self.slots.remove(key);
             self.lanes[usize::from(slot.consumer)].connections -= 1;
-            self.admission.leave();
+            self.admission.leave(usize::from(slot.listener));
         }
     }
 
@@ -553,8 +572,8 @@ impl<N: Net> Reactor<N> {
 impl<N: Net> Drop for Reactor<N> {
     /// Whatever it was dropped for, the other reactors may have its places.
     fn drop(&mut self) {
-        for _ in 0..self.slots.len() {
-            self.admission.leave();
+        for key in self.slots.keys(0, usize::MAX) {
+            self.admission.leave(usize::from(self.slots[key].listener));
         }
     }
 }

@@ -16,6 +16,7 @@ impl<N: Net> Reactor<N> {
     /// Puts a connection where it will be read: at the tail of its ring's FIFO, or with those that are
     /// read into scratch.
     pub(super) fn enqueue(&mut self, key: u32) {
+        self.leave_rest(key);
         let slot = &mut self.slots[key];
         let lane = &mut self.lanes[usize::from(slot.consumer)];
         // Who only has something to tell is read in between, where reading goes on.
@@ -46,6 +47,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn dequeue(&mut self, key: u32) {
         match self.slots[key].place {
             Place::Nowhere | Place::Dead => {}
+            Place::Resting => self.leave_rest(key),
             Place::Staging => self.starved.remove(&mut self.slots, key),
             Place::Lingering => self.lingering.remove(&mut self.slots, key),
             Place::Owing => {
@@ -220,6 +222,7 @@ impl<N: Net> Reactor<N> {
         let slot = &mut self.slots[key];
         if slot.conn.handle_pause(cause, self.tick) {
             slot.more().paused_at[cause.index()] = self.tick;
+            self.leave_rest(key);
         }
     }
 
@@ -228,8 +231,9 @@ impl<N: Net> Reactor<N> {
         let slot = &mut self.slots[key];
         if slot.conn.handle_resume(cause) {
             slot.conn.handle_window(self.tick);
-            if slot.ready {
-                self.enqueue(key);
+            match slot.ready {
+                true => self.enqueue(key),
+                false => self.begin_rest(key),
             }
         }
         // Another cause may hold it still, under which its clocks run.

@@ -339,6 +339,7 @@ impl<N: Net> Reactor<N> {
         if !self.slots[key].ready {
             self.watch_again(key);
             self.owe(key);
+            self.begin_rest(key);
         } else if self.slots[key].conn.has_finished() && self.is_drained(key) {
             // Not by another read: until its turn comes the ring may be full, and hold its descriptor.
             self.end(key, CloseReason::Eof);
@@ -360,6 +361,7 @@ impl<N: Net> Reactor<N> {
         self.dequeue(key);
         self.watch_again(key);
         self.owe(key);
+        self.begin_rest(key);
         self.rearm(key);
     }
 

@@ -20,6 +20,8 @@ use crate::status::Pauses;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Nowhere,
+    /// At rest, where the longest at rest makes room at the limit.
+    Resting,
     /// The FIFO of its ring: it has bytes, or `Closed`, to publish.
     Ring,
     /// With its ring, until that has room: it has only a gap, or its end, to tell.
@@ -247,6 +249,12 @@ impl Fifo {
 
     pub(crate) fn head(&self) -> Option<u32> {
         (self.head != NONE).then_some(self.head)
+    }
+
+    /// From the head on.
+    pub(crate) fn iter<'s, S>(&self, slots: &'s Slots<S>) -> impl Iterator<Item = u32> + 's {
+        let next = |key: &u32| Some(slots[*key].next).filter(|next| *next != NONE);
+        std::iter::successors(self.head(), next)
     }
 
     /// By walking it, for those who check.

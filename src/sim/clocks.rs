@@ -11,7 +11,7 @@ use crate::close::{CloseReason, Farewell, Reason};
 use crate::config::{Deadlines, OnConsumerStall};
 use crate::net::sim::{Fault, Faults, SimNetwork};
 use crate::peer::{ConnectionId, Peer};
-use crate::policy::LeastRate;
+use crate::policy::{AtLimit, LeastRate};
 use crate::reactor::{Seen, Sight};
 
 /// Ticks of the reactor, whose clocks know no less.
@@ -68,6 +68,8 @@ pub(super) struct Clocks {
     /// Where a stalled consumer's connections are ended.
     consumer_stall: Option<Duration>,
     least: Option<LeastRate>,
+    /// Where the longest at rest makes room at the limit.
+    evicts: bool,
     known: Vec<Known>,
     clocks: HashMap<ConnectionId, Clock>,
     over: HashSet<ConnectionId>,
@@ -91,6 +93,7 @@ impl Clocks {
             deadlines: plan.config.deadlines,
             consumer_stall: plan.config.consumer_stall.filter(|_| evicts),
             least: plan.config.least_rate,
+            evicts: plan.config.at_max_connections == AtLimit::Evict,
             known: known.collect(),
             clocks: HashMap::new(),
             over: HashSet::new(),
@@ -302,6 +305,9 @@ impl Clocks {
                 CloseReason::Age => ended(age.is_some_and(|t| old >= t)),
                 CloseReason::Stall => ended(stall.is_some_and(|t| clock.waited + slack >= t)),
                 CloseReason::ConsumerStalled => ended(is_stalled),
+                CloseReason::Evicted => {
+                    ended(self.evicts && clock.quiet >= SECOND && seen.overlooked == 0)
+                }
                 CloseReason::Operator => ended(self.told_to_close.contains(&who)),
                 CloseReason::Shutdown => ended(self.draining || died),
                 CloseReason::ConsumerGone => ended(died),

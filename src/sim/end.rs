@@ -10,6 +10,7 @@ use super::world::{DRAIN, World};
 use crate::config::OnConsumerStall;
 use crate::consumer::Ended;
 use crate::net::sim::Fate;
+use crate::policy::AtLimit;
 use crate::status::Snapshot;
 
 impl World {
@@ -90,13 +91,16 @@ impl World {
             );
         }
         let most = self.network.most_descriptors();
-        let limit = plan.config.max_connections;
+        let refuses = plan.config.at_max_connections == AtLimit::Refuse;
+        // Who is turned away has a descriptor for a moment.
+        let beyond = if refuses { plan.config.reactors } else { 0 };
+        let limit = plan.config.max_connections + beyond;
         assert!(most <= limit, "{most} connections at once, of {limit}");
         // A reactor counts after it has taken, and after it has given back; the others do so meanwhile.
         let peak = snapshot.peak.connections as usize;
         let apart = peak.abs_diff(most);
         assert!(
-            apart < plan.config.reactors,
+            apart < plan.config.reactors + beyond,
             "{peak} at once are counted, there were {most}"
         );
     }

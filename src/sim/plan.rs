@@ -11,7 +11,7 @@ use crate::config::{
 };
 use crate::frame::Framing;
 use crate::net::sim::{Fault, Faults, Random};
-use crate::policy::{LeastRate, Route};
+use crate::policy::{AtLimit, LeastRate, Route};
 
 /// How a peer ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +191,15 @@ fn config(random: &mut Random) -> Config {
         Some(OnOversize::Close),
     ]);
     config.max_connections = random.one_of(&[1, 3, 10, 1000]);
+    config.at_max_connections = random.one_of(&[
+        AtLimit::Wait,
+        AtLimit::Wait,
+        AtLimit::Refuse,
+        AtLimit::Evict,
+    ]);
+    for listen in &mut config.listeners {
+        listen.max_connections = random.one_of(&[None, None, Some(1), Some(4)]);
+    }
     config.staging_bytes = config.max_message.max(256) * random.one_of(&[1, 2, 50]);
     config.deadlines.idle =
         random.one_of(&[None, Some(ms(300)), Some(ms(3000)), Some(ms(700_000))]);

@@ -407,6 +407,12 @@ impl World {
                 *place = None;
             }
         }
+        drop(place);
+        // One may be in the middle of a turn.
+        let reactors = self.turners.iter().map(|t| t.reactor.try_borrow().ok());
+        if let Some(reactors) = reactors.collect::<Option<Vec<_>>>() {
+            Reactor::check_places(reactors.iter().filter_map(|reactor| reactor.as_ref()));
+        }
     }
 
     fn operate(&self) {

@@ -412,6 +412,17 @@ impl Net for SimNet {
         self.state.borrow_mut().refuse(listener.key)
     }
 
+    fn is_awaited(&self, listener: &SimListener) -> bool {
+        self.step();
+        self.state.borrow().is_awaited(listener.key)
+    }
+
+    fn turn_away(&mut self, stream: SimStream) {
+        self.step();
+        self.state.borrow_mut().turn_away(stream.key);
+        drop(stream);
+    }
+
     fn open(&mut self, stream: &SimStream, token: Token) -> io::Result<()> {
         self.watch(stream, token, Watch::Read)
     }

@@ -3,6 +3,7 @@
 //! In: what peers do, what reactors call. Out: what Linux would have answered, or worse.
 //! Never here: a reactor, a consumer, a choice that the seed did not make.
 
+mod backlog;
 mod epoll;
 mod listeners;
 

@@ -77,6 +77,10 @@ impl Net for Scripted {
         Ok((bytes.len() - 1, Peer::Unix { pid: 1, uid: 1 }))
     }
 
+    fn is_awaited(&self, _: &()) -> bool {
+        self.0.accepts.get() > 0
+    }
+
     fn refuse(&mut self, _: &()) -> Refusal {
         Refusal::Failed
     }
@@ -166,7 +170,8 @@ impl Stage {
             route: Route::LeastLoaded,
             reroute: false,
             drain_timeout: Duration::from_secs(1),
-            admission: Arc::new(Admission::new(2000)),
+            at_limit: Default::default(),
+            admission: Arc::new(Admission::new(2000, [None].into_iter())),
             together: Arc::new(Together::new(2)),
             gate: None,
             consumer_stall: StallPolicy {

@@ -1,0 +1,148 @@
+//! Room at the limit: who is at rest, and who of them leaves for somebody who waits.
+//!
+//! In: connections that come to rest, or leave it; a listener that finds no place free. Out: evictions, one at
+//! a time for each listener. Never here: the rule who, which is `policy::eviction`.
+//!
+//! The lists run through the slots, in the order in which rest began, so that keeping them is a few links for
+//! each read, and nothing where nobody is evicted.
+
+use std::time::Duration;
+
+use super::admission::Limit;
+use super::drain::Phase;
+use super::slots::{Place, token};
+use super::{Reactor, TICK, tick_time};
+use crate::close::{CloseReason, RefuseReason};
+use crate::conn::State;
+use crate::net::Net;
+use crate::policy::{AtLimit, AtRest, Victim};
+
+/// Connections at rest that are looked at in each list, for one that can leave at once.
+const LOOK_BUDGET: usize = 16;
+/// Of one choice in one turn, those that turn out to have something to be read after all.
+const MOST_WRONG: usize = 16;
+
+impl<N: Net> Reactor<N> {
+    /// It has nothing to be read, and nothing holds it up.
+    pub(super) fn begin_rest(&mut self, key: u32) {
+        if self.at_limit != AtLimit::Evict {
+            return;
+        }
+        let slot = &mut self.slots[key];
+        let rests = slot.place == Place::Nowhere && !slot.ready && slot.stream.is_some();
+        if rests && slot.conn.state() == State::Open {
+            slot.queued_at = self.tick;
+            let list = &mut self.listeners[usize::from(slot.listener)].resting;
+            list.push(&mut self.slots, key);
+        }
+    }
+
+    pub(super) fn leave_rest(&mut self, key: u32) {
+        let slot = &self.slots[key];
+        if slot.place == Place::Resting {
+            let list = &mut self.listeners[usize::from(slot.listener)].resting;
+            list.remove(&mut self.slots, key);
+        }
+    }
+
+    /// May a listener that waited for a place try again?
+    pub(super) fn has_room(&self, place: usize) -> bool {
+        match self.admission.waits_at(self.index, place) {
+            None => true,
+            Some(limit) => matches!(self.victim(place, limit), Victim::Now(_)),
+        }
+    }
+
+    /// Does a listener wait for a place, and nobody will wake it? When a place was given back just as another
+    /// listener of this reactor said that it waits, that one took it, and the word of both back.
+    pub(super) fn overlooks_room(&self) -> bool {
+        let mut listeners = self.listeners.iter().enumerate();
+        listeners.any(|(place, listening)| {
+            listening.machine.is_full() && self.admission.waits_at(self.index, place).is_none()
+        })
+    }
+
+    /// When somebody will have been at rest for long enough to make room for who waits here.
+    pub(super) fn makes_room_at(&self, place: usize) -> Option<Duration> {
+        if self.at_limit != AtLimit::Evict || !self.listeners[place].machine.is_full() {
+            return None;
+        }
+        let limit = self.admission.waits_at(self.index, place)?;
+        match self.victim(place, limit) {
+            Victim::Now(_) => Some(self.now.since_start),
+            Victim::In(time) => Some(self.now.since_start + time),
+            Victim::Nobody => None,
+        }
+    }
+
+    /// Who leaves for who waits at this listener, which is full.
+    fn victim(&self, place: usize, limit: Limit) -> Victim<u32> {
+        let listening = &self.listeners[place];
+        let is_coming = |victim| self.slots.find(victim).is_some();
+        if self.at_limit != AtLimit::Evict
+            || self.phase != Phase::Running
+            || !listening.machine.is_full()
+            || listening.victim.is_some_and(is_coming)
+        {
+            return Victim::Nobody;
+        }
+        let lists = match limit {
+            Limit::Listener => &self.listeners[place..=place],
+            Limit::Whole => &self.listeners[..],
+        };
+        let all = lists.iter().flat_map(|listening| {
+            let first = listening.resting.iter(&self.slots).take(LOOK_BUDGET);
+            first.map(|key| self.at_rest(key))
+        });
+        Victim::choose(all)
+    }
+
+    fn at_rest(&self, key: u32) -> AtRest<u32> {
+        let slot = &self.slots[key];
+        let lane = &self.lanes[usize::from(slot.consumer)];
+        AtRest {
+            who: key,
+            // The tick in which its rest began had begun before.
+            rested: tick_time(self.tick.wrapping_sub(slot.queued_at)).saturating_sub(TICK),
+            leaves_at_once: slot.conn.books().received == 0 || !lane.is_blocked(),
+        }
+    }
+
+    /// No place is free for who waits at this listener, if anybody does.
+    pub(super) fn wait_for_room(&mut self, place: usize) {
+        let listening = &mut self.listeners[place];
+        if self.at_limit == AtLimit::Evict && self.phase == Phase::Running {
+            let is_awaited = |socket| self.net.is_awaited(socket);
+            if !listening.socket.as_ref().is_some_and(is_awaited) {
+                // Nobody is evicted for nobody. Whoever comes next raises an edge.
+                return listening.machine.handle_empty();
+            }
+        }
+        listening.machine.handle_full();
+        for _ in 0..MOST_WRONG {
+            let Some(limit) = self.admission.waits_at(self.index, place) else {
+                return;
+            };
+            let Victim::Now(key) = self.victim(place, limit) else {
+                return;
+            };
+            if self.is_drained(key) {
+                let victim = token(self.slots[key].generation, key);
+                self.listeners[place].victim = Some(victim);
+                return self.end(key, CloseReason::Evicted);
+            }
+            self.slots[key].ready = true;
+            self.enqueue(key);
+        }
+    }
+
+    /// Turns away somebody for whom there is no place.
+    pub(super) fn turn_away(&mut self, stream: N::Stream) {
+        self.net.turn_away(stream);
+        let reason = match self.phase {
+            Phase::Running => RefuseReason::Full,
+            _ => RefuseReason::Shutdown,
+        };
+        self.counters.refused.add(reason, 1);
+    }
+}
