@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanin::{
-    Config, Framing, LeastRate, Listen, OnConsumerStall, OnFull, OnOversize, PressureAction,
+    AtLimit, Config, Framing, LeastRate, Listen, OnConsumerStall, OnFull, OnOversize,
+    PressureAction,
 };
 
 use super::lab::{Lab, Senders, Server};
@@ -57,8 +58,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE", help_heading = "Configuration")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Where to listen: tcp://ADDRESS:PORT or unix:///PATH, with a framing of its own if ?framing=NAME follows; port 0
-    /// takes a free one. Can be repeated
+    /// Where to listen: tcp://ADDRESS:PORT or unix:///PATH; port 0 takes a free one. Its own settings follow:
+    /// ?framing=octet&max-connections=500. Can be repeated
     #[arg(long, value_name = "URL", default_value = "tcp://127.0.0.1:5140", value_parser = listen, help_heading = "Messages in")]
     pub(crate) listen: Vec<Listen>,
     /// Where a message ends: line, nul, byte:0xNN, octet, auto (octet or line), u16, u32, varint
@@ -107,6 +108,9 @@ pub(crate) struct Serve {
     /// Connections at once [default: 10000, fewer if the descriptor limit is lower]
     #[arg(long, value_name = "N", help_heading = "Connections")]
     pub(crate) max_connections: Option<usize>,
+    /// What happens to who connects when that many are, or as many as its listener may have: it waits in the backlog (wait), is closed at once (refuse), or the longest idle is closed for it (evict)
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = WhenTaken::Wait, help_heading = "Connections")]
+    pub(crate) at_max_connections: WhenTaken,
     /// Connections that wait to be accepted: listen(2)'s backlog
     #[arg(
         long,
@@ -181,6 +185,13 @@ pub(crate) enum OnPressure {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum WhenTaken {
+    Wait,
+    Refuse,
+    Evict,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum OnStall {
     Wait,
     Evict,
@@ -210,6 +221,11 @@ impl Serve {
             Oversize::Discard => OnOversize::Discard,
             Oversize::Close => OnOversize::Close,
         });
+        config.at_max_connections = match self.at_max_connections {
+            WhenTaken::Wait => AtLimit::Wait,
+            WhenTaken::Refuse => AtLimit::Refuse,
+            WhenTaken::Evict => AtLimit::Evict,
+        };
         config.staging_bytes = self.staging;
         config.receive_buffer = self.receive_buffer;
         config.backlog = self.backlog;
@@ -253,7 +269,7 @@ impl Serve {
 }
 
 /// A setting's name in the library, and its option.
-const OPTIONS: [(&str, &str); 23] = [
+const OPTIONS: [(&str, &str); 24] = [
     ("listeners", "--listen"),
     ("framing", "--framing"),
     ("consumers", "--consumers"),
@@ -262,6 +278,7 @@ const OPTIONS: [(&str, &str); 23] = [
     ("max_message", "--max-message"),
     ("on_oversize", "--on-oversize"),
     ("max_connections", "--max-connections"),
+    ("at_max_connections", "--at-max-connections"),
     ("staging_bytes", "--staging"),
     ("receive_buffer", "--receive-buffer"),
     ("backlog", "--backlog"),
@@ -319,6 +336,7 @@ mod tests {
         let theirs = Config::default();
         assert_eq!(ours.deadlines, theirs.deadlines);
         assert_eq!(ours.max_message, theirs.max_message);
+        assert_eq!(ours.at_max_connections, theirs.at_max_connections);
         assert_eq!(ours.staging_bytes, theirs.staging_bytes);
         assert_eq!(ours.receive_buffer, theirs.receive_buffer);
         assert_eq!(ours.backlog, theirs.backlog);

@@ -50,8 +50,8 @@ const LAYERS: [Layer; 7] = [
     },
     Layer {
         name: "global",
-        does: "who comes when all places are taken waits in the backlog; parts of messages share a budget",
-        options: &["max-connections", "staging"],
+        does: "who comes when all places are taken waits, is refused, or takes the place of the longest at rest; parts of messages share a budget",
+        options: &["max-connections", "at-max-connections", "staging"],
     },
     Layer {
         name: "listener",

@@ -154,8 +154,9 @@ impl<N: Net> Reactor<N> {
             lane.told_time = Some(self.now.since_start);
         }
         lane.owing.remove(&mut self.slots, key);
-        if self.slots[key].ready {
-            self.enqueue(key);
+        match self.slots[key].ready {
+            true => self.enqueue(key),
+            false => self.begin_rest(key),
         }
         Served::Out
     }
