@@ -49,7 +49,7 @@ impl Checked {
 type Rule = fn(&Config) -> Option<NeverFires>;
 
 /// One for each pair.
-const RULES: [Rule; 4] = [idle, message, stall, staging];
+const RULES: [Rule; 5] = [idle, message, stall, listener, staging];
 
 /// A deadline that no connection lives to see. The age strikes first where both strike at once.
 fn outlived(
@@ -91,6 +91,23 @@ fn message(config: &Config) -> Option<NeverFires> {
 fn stall(config: &Config) -> Option<NeverFires> {
     let linger = config.deadlines.linger;
     outlived("deadlines.stall", config.deadlines.stall, config, linger)
+}
+
+/// A listener's own limit that the one of all is reached before, or with.
+fn listener(config: &Config) -> Option<NeverFires> {
+    let limits = config
+        .listeners
+        .iter()
+        .filter_map(|listen| listen.max_connections);
+    let own = limits.max().filter(|own| *own >= config.max_connections)?;
+    Some(NeverFires {
+        setting: "listeners",
+        first: "max_connections",
+        reason: format!(
+            "one of them may have {own} connections, and all together {}",
+            config.max_connections
+        ),
+    })
 }
 
 fn staging(config: &Config) -> Option<NeverFires> {
@@ -136,6 +153,13 @@ mod tests {
         // It stalls in its farewell.
         assert_eq!(never(age(271)).len(), 1);
         assert_eq!(never(age(270)).len(), 2);
+    }
+
+    #[test]
+    fn a_listener_that_may_have_as_many_as_all_has_no_limit() {
+        let own = |own| move |c: &mut Config| c.listeners[0].max_connections = Some(own);
+        assert_eq!(never(own(10_000)), [("listeners", "max_connections")]);
+        assert_eq!(never(own(9_999)), []);
     }
 
     #[test]
