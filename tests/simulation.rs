@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use fanin::{
 };
 
 const THREADS: u64 = 2;
+/// As many as a test has time for.
+const SEEDS: u64 = 2_000;
 
 /// Every step of every machine, as their diagrams have them.
 const EDGES: [Edge; 39] = [
@@ -60,11 +63,12 @@ const EDGES: [Edge; 39] = [
     ("ring", "blocked", "flowing"),
 ];
 
-/// These take more seeds than a test has.
-const RARE: [Edge; 2] = [
-    ("listener", "ready", "pressure"),
-    ("listener", "ready", "closed"),
-];
+/// This one takes some thousand seeds more.
+const RARE: [Edge; 1] = [("listener", "ready", "closed")];
+
+/// This one needs more peers to wait than are accepted in a turn, just when the pressure has lasted for its
+/// time: not once in 20,000 seeds. The table of the listener has it (`src/reactor/listener.txt`).
+const NOT_HERE: [Edge; 1] = [("listener", "ready", "pressure")];
 
 /// What happened in many seeds.
 struct Seen {
@@ -110,14 +114,14 @@ impl Seen {
     }
 }
 
-/// Runs the seeds from 0 on; panics with the first that fails.
-fn runs(seeds: u64, options: Options) -> Seen {
-    let next = AtomicU64::new(0);
+/// Runs all of the seeds; panics with the first that fails.
+fn runs(seeds: Range<u64>, options: Options) -> Seen {
+    let next = AtomicU64::new(seeds.start);
     let work = || {
         let mut seen = Seen::nothing();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
+            if seed >= seeds.end {
                 return seen;
             }
             let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, options)))
@@ -137,7 +141,7 @@ fn runs(seeds: u64, options: Options) -> Seen {
 
 #[test]
 fn everything_that_can_happen_does_and_every_seed_holds() {
-    let seen = runs(2_000, Options::default());
+    let seen = runs(0..SEEDS, Options::default());
     let faults = Fault::ALL.iter();
     let never: Vec<_> = faults
         .filter(|fault| seen.faults.happened(**fault) == 0)
@@ -149,12 +153,27 @@ fn everything_that_can_happen_does_and_every_seed_holds() {
         .collect();
     assert!(never.is_empty(), "never taken: {never:?}");
     assert!(seen.lost > 0, "no full ring lost a byte");
-    let known = |edge: &&Edge| EDGES.contains(edge) || RARE.contains(edge);
+    let all = || EDGES.iter().chain(&RARE).chain(&NOT_HERE);
+    let known = |edge: &&Edge| all().any(|known| known == *edge);
     let new: Vec<_> = seen.edges.keys().filter(|e| !known(e)).collect();
     assert!(new.is_empty(), "in no diagram: {new:?}");
     for (reason, count) in CloseReason::ALL.iter().zip(seen.closed) {
         assert!(count > 0, "nobody ended by {}", reason.label());
     }
+    let mut rare = RARE.to_vec();
+    rare.retain(|edge| !seen.edges.contains_key(edge));
+    for from in (SEEDS..10 * SEEDS).step_by(SEEDS as usize / 4) {
+        if rare.is_empty() {
+            return;
+        }
+        let seen = runs(from..from + SEEDS / 4, Options::default());
+        rare.retain(|edge| !seen.edges.contains_key(edge));
+    }
+    assert!(
+        rare.is_empty(),
+        "never taken in {} seeds: {rare:?}",
+        10 * SEEDS
+    );
 }
 
 #[test]
@@ -179,7 +198,7 @@ fn a_fault_that_is_switched_off_does_not_happen() {
         Fault::BatchDropped,
         Fault::OperatorPauses,
     ] {
-        let happened = |options| runs(30, options).faults.happened(fault);
+        let happened = |options| runs(0..30, options).faults.happened(fault);
         let mut off = Options::default();
         off.without = Some(fault);
         assert!(happened(Options::default()) > 0, "{fault:?}");
