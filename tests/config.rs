@@ -113,6 +113,26 @@ fn what_is_no_file_of_settings_is_refused() {
 }
 
 #[test]
+fn ample_staging_is_nobodys_mistake() {
+    let listen = "--listen=tcp://127.0.0.1:0";
+    let output = run(&[
+        "check",
+        listen,
+        "--max-connections",
+        "100",
+        "--staging",
+        "64MiB",
+    ]);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn an_error_is_a_line_whatever_the_value() {
+    let said = refused(format!("max-message = \"{}\"\n", "x".repeat(900_000)).as_bytes());
+    assert!(said.len() < 2_000, "{} bytes", said.len());
+}
+
+#[test]
 fn two_limits_of_which_one_never_fires_are_refused_if_both_were_written() {
     let place = Place::new();
     let file = place.path("fanin.toml");

@@ -16,6 +16,8 @@ use toml::de::{DeTable, DeValue};
 
 /// More than a configuration ever has: whoever names a log file by mistake is told at once.
 const LARGEST: u64 = 1 << 20;
+/// Characters of a line, or of a reason, that are shown at most.
+const SHOWN: usize = 200;
 /// Options that mean nothing in a file.
 const NOT_HERE: [&str; 3] = ["config", "help", "version"];
 /// The table of one listener, and what says where that listens.
@@ -214,6 +216,11 @@ impl ConfigFile {
                     return Err(self.error(value.span(), &reason));
                 }
             };
+            // A part of a URL must not become two.
+            if text.contains(['?', '&']) {
+                let reason = "a `?` or a `&` cannot stand here: each setting is a key of its own";
+                return Err(self.error(value.span(), reason));
+            }
             if key.get_ref() == ADDRESS {
                 url = Some(text);
             } else {
@@ -252,14 +259,16 @@ impl ConfigFile {
             first.chars().count()
         });
         let number = line.to_string();
+        let shown = plain(shown);
         FileError(format!(
-            "{}:{line}:{column}: {reason}\n {number} | {shown}\n {:width$} | {:indent$}{}",
+            "{}:{line}:{column}: {}\n {number} | {shown}\n {:width$} | {:indent$}{}",
             self.path.display(),
+            plain(reason),
             "",
             "",
-            "^".repeat(meant.min(rest).max(1)),
+            "^".repeat(meant.min(rest).clamp(1, SHOWN)),
             width = number.len(),
-            indent = column - 1,
+            indent = (column - 1).min(SHOWN),
         ))
     }
 
@@ -276,6 +285,18 @@ impl ConfigFile {
             + 1;
         (line, column)
     }
+}
+
+/// At most a line's worth of it, and nothing that a terminal would obey.
+fn plain(text: &str) -> String {
+    let kept = text.chars().take(SHOWN);
+    let kept = kept.map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    let dots = if text.chars().count() > SHOWN {
+        "…"
+    } else {
+        ""
+    };
+    kept.chain(dots.chars()).collect()
 }
 
 /// Why an option's parser refuses a value, without the words that are for a command line.

@@ -6,7 +6,6 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Checked, Config};
-use crate::reactor::MARKS;
 
 /// A limit that can never fire.
 ///
@@ -49,7 +48,7 @@ impl Checked {
 type Rule = fn(&Config) -> Option<NeverFires>;
 
 /// One for each pair.
-const RULES: [Rule; 5] = [idle, message, stall, listener, staging];
+const RULES: [Rule; 4] = [idle, message, stall, listener];
 
 /// A deadline that no connection lives to see. The age strikes first where both strike at once.
 fn outlived(
@@ -110,21 +109,6 @@ fn listener(config: &Config) -> Option<NeverFires> {
     })
 }
 
-fn staging(config: &Config) -> Option<NeverFires> {
-    let most = config
-        .max_connections
-        .saturating_mul(config.max_message + MARKS);
-    (config.staging_bytes >= most.saturating_mul(2)).then(|| NeverFires {
-        setting: "staging_bytes",
-        first: "max_connections, max_message",
-        reason: format!(
-            "it is {}, and {} connections have at most {most} bytes of unfinished messages, or twice that with \
-             what is lost to size classes",
-            config.staging_bytes, config.max_connections
-        ),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,13 +144,5 @@ mod tests {
         let own = |own| move |c: &mut Config| c.listeners[0].max_connections = Some(own);
         assert_eq!(never(own(10_000)), [("listeners", "max_connections")]);
         assert_eq!(never(own(9_999)), []);
-    }
-
-    #[test]
-    fn staging_that_holds_all_that_can_be_unfinished_is_never_spent() {
-        let small = |c: &mut Config| (c.max_connections, c.max_message) = (100, 1000);
-        assert_eq!(never(small).len(), 1);
-        let less = |c: &mut Config| (small(c), c.staging_bytes = 200_000).1;
-        assert_eq!(never(less), []);
     }
 }
