@@ -82,7 +82,7 @@ fn misuse_does_not_compile() {
 
 /// The part of the test above that has another environment.
 #[test]
-#[ignore = "called by the other one"]
+#[ignore = "`misuse_does_not_compile` runs it, in each `cargo test`, which `.ci/run` runs first"]
 fn what_the_compiler_says_is_written_down() {
     TestCases::new().compile_fail(copies().join("*.rs"));
 }
