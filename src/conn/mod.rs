@@ -24,6 +24,7 @@
 //! | ring     | waiting in the FIFO of a full ring | being served                    | frozen        | runs  | runs |
 //! | staging  | a read that could not be staged    | any release of staging          | run           | -     | runs |
 //! | operator | `Handle::pause`                    | `Handle::resume`, any close     | frozen        | -     | runs |
+//! | rate     | a bucket that is used up           | its refill, any close           | frozen        | -     | runs |
 //!
 //! The window of the least rate is open only in `Open`, and not while its ring is full: of the causes that
 //! are ours none counts against a peer. After a pause another window begins.
@@ -391,7 +392,7 @@ impl Conn {
     /// The earliest of idle, message and window, if they run. One that was due when we looked for it is not looked
     /// for again: bytes alone do not save a message that does not end.
     fn evicted_at(&self, clocks: &Clocks) -> Option<(Tick, Expired)> {
-        if self.causes & bit(PauseCause::Operator) != 0 {
+        if self.is_frozen() {
             return None;
         }
         let evicted = |since: Tick, time: Tick, reason| {
@@ -460,6 +461,11 @@ impl Conn {
 
     pub(crate) fn is_paused_by(&self, cause: PauseCause) -> bool {
         self.causes & bit(cause) != 0
+    }
+
+    /// Do its own clocks stand still, for a cause that is no fault of its peer's?
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.causes & (bit(PauseCause::Operator) | bit(PauseCause::Rate)) != 0
     }
 
     /// May it stand in its ring's FIFO? Whoever reads into the ring, or still has to publish.

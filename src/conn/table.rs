@@ -26,11 +26,13 @@ enum Stage {
 }
 
 /// One of each farewell: that the others are the same is a test below.
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 11] = [
     Stage::Open,
     Stage::Paused(&[PauseCause::Staging]),
     Stage::Paused(&[PauseCause::Operator]),
     Stage::Paused(&[PauseCause::Staging, PauseCause::Operator]),
+    Stage::Paused(&[PauseCause::Rate]),
+    Stage::Paused(&[PauseCause::Operator, PauseCause::Rate]),
     Stage::Paused(&[PauseCause::Ring]),
     Stage::Draining(CloseReason::Age),
     Stage::Draining(CloseReason::Idle),

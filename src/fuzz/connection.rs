@@ -68,7 +68,7 @@ fn at(born: Tick, ticks: u64) -> Tick {
 }
 
 fn event(input: &mut Input<'_>, now: u64, told: &History) -> Event {
-    let causes = [PauseCause::Staging, PauseCause::Operator];
+    let causes = [PauseCause::Staging, PauseCause::Operator, PauseCause::Rate];
     let reason = |input: &mut Input<'_>| input.one_of(CloseReason::ALL);
     match input.below(16) {
         0..=2 => Event::Read(input.byte().into()),
@@ -219,6 +219,12 @@ impl History {
         PauseCause::ALL.iter().copied().filter(holds).collect()
     }
 
+    /// Do idle and message stand still?
+    fn is_frozen(&self) -> bool {
+        let freezes = [PauseCause::Operator, PauseCause::Rate];
+        self.causes().iter().any(|cause| freezes.contains(cause))
+    }
+
     fn paused_since(&self) -> Option<u64> {
         let is_paused = |len: &usize| !self.upto(*len).causes().is_empty();
         let mut first = self.events.len();
@@ -297,7 +303,7 @@ impl History {
         if clocks.age.is_some_and(|age| u64::from(age) <= now) {
             return Expired::Close(CloseReason::Age);
         }
-        if self.causes().contains(&PauseCause::Operator) {
+        if self.is_frozen() {
             return Expired::Nothing;
         }
         let (staged, skips) = self.begun();

@@ -187,7 +187,7 @@ impl Handle {
             ended: true,
             ..Snapshot::default()
         };
-        let mut pauses = [Pauses::default(); 3];
+        let mut pauses = [Pauses::default(); PauseCause::ALL.len()];
         for (reactor, remote) in self.remotes.iter().enumerate() {
             let c = &*remote.counters;
             all.connections.open += c.open.read();

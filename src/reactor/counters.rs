@@ -19,7 +19,7 @@ pub(crate) struct Counters {
     pub(crate) discarded: CounterBy<DiscardReason>,
     pub(crate) staged: Counter,
     pub(crate) unread: Counter,
-    pauses: [PauseCounter; 3],
+    pauses: [PauseCounter; PauseCause::ALL.len()],
     /// The most connections of all reactors, as this one saw it when it accepted one.
     pub(crate) peak_open: Counter,
     pub(crate) peak_ring: Counter,

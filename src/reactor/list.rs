@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::control::{Command, Target};
 use super::slots::Place;
 use super::{Reactor, tick_time};
-use crate::close::{CloseReason, PauseCause};
+use crate::close::{CloseReason, PauseCause, Reason};
 use crate::conn::{PeerEnd, State, Tick};
 use crate::net::Net;
 use crate::status::{ClosedInfo, ConnectionInfo};
@@ -130,9 +130,10 @@ impl<N: Net> Reactor<N> {
             (State::Open, Some(waited)) => ("paused", waited),
             (State::Open, None) => ("open", ago(conn.opened())),
         };
-        let mut causes: Vec<PauseCause> = [PauseCause::Staging, PauseCause::Operator]
-            .into_iter()
-            .filter(|c| conn.is_paused_by(*c))
+        let mut causes: Vec<PauseCause> = PauseCause::ALL
+            .iter()
+            .copied()
+            .filter(|cause| conn.is_paused_by(*cause))
             .collect();
         if ring_wait.is_some() {
             causes.insert(0, PauseCause::Ring);

@@ -5,12 +5,34 @@
 
 use std::time::Duration;
 
-use super::slots::Place;
+use super::slots::{Place, Slot};
 use super::{Reactor, tick_of, tick_time};
 use crate::close::{CloseReason, PauseCause, Reason};
+use crate::conn::{Tick, has_come};
 use crate::net::Net;
 use crate::policy::{OF_SPENT_STAGING, Unfinished, is_victim};
 use crate::status::Pauses;
+
+/// The causes under which a connection's own clocks stand still, and which it hears of when they end.
+const FREEZING: [PauseCause; 2] = [PauseCause::Operator, PauseCause::Rate];
+
+/// What the end of a cause gives back to the clocks. Time in which two held it up at once is given back
+/// with the one that ends last.
+fn gives_back<S>(slot: &mut Slot<S>, cause: PauseCause, now: Tick) -> Tick {
+    if !FREEZING.contains(&cause) {
+        return 0;
+    }
+    let is_held = |other: &&PauseCause| **other != cause && slot.conn.is_paused_by(**other);
+    let other = FREEZING.iter().find(is_held).map(|other| other.index());
+    let paused_at = slot.more().paused_at;
+    let began = paused_at[cause.index()];
+    let until = other.map_or(now, |other| paused_at[other]);
+    if has_come(until, began) {
+        until.wrapping_sub(began)
+    } else {
+        0
+    }
+}
 
 impl<N: Net> Reactor<N> {
     /// Puts a connection where it will be read: at the tail of its ring's FIFO, or with those that are
@@ -114,9 +136,8 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let took = self.tick.wrapping_sub(slot.more().paused_at[cause.index()]);
-        if cause == PauseCause::Operator {
-            slot.conn.handle_held(took);
-        }
+        let held = gives_back(slot, cause, self.tick);
+        slot.conn.handle_held(held);
         slot.add_pause(cause, tick_time(took));
         self.counters.add_pause(cause, tick_time(took));
     }
@@ -126,6 +147,7 @@ impl<N: Net> Reactor<N> {
         self.book_wait(key);
         self.book_pause(key, PauseCause::Staging);
         self.book_pause(key, PauseCause::Operator);
+        self.book_pause(key, PauseCause::Rate);
     }
 
     pub(super) fn resume_lanes(&mut self) {
@@ -190,8 +212,7 @@ impl<N: Net> Reactor<N> {
             let message = Unfinished {
                 bytes: slot.conn.staged() as u64,
                 took: tick_time(slot.conn.message_took(held, self.tick)),
-                is_held: slot.place == Place::Ring && blocked
-                    || slot.conn.is_paused_by(PauseCause::Operator),
+                is_held: slot.place == Place::Ring && blocked || slot.conn.is_frozen(),
             };
             if is_victim(&message, &OF_SPENT_STAGING) {
                 self.begin_close(key, CloseReason::Message);

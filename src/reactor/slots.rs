@@ -67,12 +67,16 @@ pub(crate) struct Slot<S> {
     pub(crate) more: Option<Box<More>>,
 }
 
+/// The causes of a pause.
+const CAUSES: usize = PauseCause::ALL.len();
+
 /// What few connections need: made at the first pause or the first discarded byte.
 #[derive(Debug, Default)]
 pub(crate) struct More {
-    pub(crate) pauses: [Pauses; 3],
+    /// How often each cause held it up, and for how many microseconds in all.
+    pauses: [(u64, u64); CAUSES],
     /// When each cause that holds now began to.
-    pub(crate) paused_at: [Tick; 3],
+    pub(crate) paused_at: [Tick; CAUSES],
     /// Discarded, and not yet told to the consumer.
     pub(crate) gap: Option<(DiscardReason, u64, u64)>,
     /// Bytes that the kernel held when it was closed.
@@ -81,7 +85,6 @@ pub(crate) struct More {
     pub(crate) is_unread_unknown: bool,
 }
 
-const _: () = assert!(PauseCause::ALL.len() == 3);
 /// What the sum of promise 1 says of it.
 const _: () = assert!(size_of::<More>() <= 128);
 
@@ -117,9 +120,9 @@ impl<S> Slot<S> {
     }
 
     pub(crate) fn add_pause(&mut self, cause: PauseCause, time: Duration) {
-        let pauses = &mut self.more().pauses[cause.index()];
-        pauses.count += 1;
-        pauses.time += time;
+        let (count, micros) = &mut self.more().pauses[cause.index()];
+        *count += 1;
+        *micros += time.as_micros() as u64;
     }
 
     /// Bytes that the kernel held when it was closed.
@@ -147,7 +150,11 @@ impl<S> Slot<S> {
     /// Pauses that have ended.
     pub(crate) fn pauses(&self, cause: PauseCause) -> Pauses {
         let more = self.more.as_ref();
-        more.map_or_else(Pauses::default, |more| more.pauses[cause.index()])
+        let (count, micros) = more.map_or((0, 0), |more| more.pauses[cause.index()]);
+        Pauses {
+            count,
+            time: Duration::from_micros(micros),
+        }
     }
 }
 
