@@ -134,6 +134,7 @@ pub use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseRea
 pub use crate::config::{
     BindError, Checked, Config, ConfigError, ConfigErrors, Deadlines, Fanin, Listen, ListenAddr,
     NeverFires, OnConsumerGone, OnConsumerStall, OnFull, OnOversize, Pressure, PressureAction,
+    Rate, Rates,
 };
 pub use crate::consumer::{Batch, Consumer, Ended, Lag, Mark, Messages, Record, Records};
 pub use crate::frame::{Framer, Framing, MessageIter, ParseFramingError, Scan, framer_contract};

@@ -57,6 +57,8 @@ pub struct Work {
 pub struct ConnectionCounts {
     /// Open now.
     pub open: u64,
+    /// Open, and paused by a rate now.
+    pub held_by_rate: u64,
     /// Accepted since the start.
     pub accepted: u64,
     /// Turned away, by reason.

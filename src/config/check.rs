@@ -10,7 +10,9 @@ use super::{Config, Listen, ListenAddr, OnOversize};
 use crate::frame::{Framing, OversizePolicy};
 use crate::peer::{MAX_REACTORS, MAX_SLOTS};
 use crate::policy::LeastRate;
-use crate::reactor::{MARKS, READ_SIZES, claim_len, slot_bytes, staging_class, staging_most};
+use crate::reactor::{
+    MARKS, READ_SIZES, SHAPED_BYTES, claim_len, slot_bytes, staging_class, staging_most,
+};
 use crate::status::{Bytes, MemoryBound};
 
 /// The smallest ring that is chosen when none is given.
@@ -186,6 +188,7 @@ impl Config {
         if let Some(least) = self.least_rate {
             self.least_rate(least, &mut refuse);
         }
+        self.rates.check(&mut refuse);
         let (ring_bytes, low, high) = self.ring(&mut refuse);
         if errors.is_empty() {
             Ok(Checked {
@@ -325,7 +328,7 @@ impl Checked {
         let smallest_part = staging_class(1, largest);
         let scratch = c.max_message + MARKS + READ_SIZES[READ_SIZES.len() - 1];
         let ring = Bytes(self.ring_bytes as u64);
-        MemoryBound {
+        let mut bound = MemoryBound {
             user: vec![
                 term(
                     &format!("{} of {ring}", several(rings, "ring")),
@@ -363,7 +366,14 @@ impl Checked {
                 term("the program", 8 << 20),
             ],
             kernel: self.kernel_memory(),
+        };
+        if c.rates.is_any() {
+            let name = format!("{} boxes for rates of {SHAPED_BYTES} B", c.max_connections);
+            bound
+                .user
+                .push(term(&name, c.max_connections * SHAPED_BYTES));
         }
+        bound
     }
 
     /// Receive buffers. What a peer sends over a Unix socket is charged to that peer.

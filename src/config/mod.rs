@@ -8,6 +8,7 @@ mod check;
 mod listen;
 mod never;
 mod overload;
+mod rates;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::policy::{AtLimit, LeastRate, Route};
 pub use self::bind::{BindError, Fanin};
 pub use self::check::{Checked, ConfigError, ConfigErrors};
 pub use self::never::NeverFires;
+pub use self::rates::{Rate, Rates};
 
 /// All settings. Fill in what matters and take the rest from [`Config::default`]:
 ///
@@ -74,6 +76,8 @@ pub struct Config {
     pub keepalive: Keepalive,
     /// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged. `None`: the kernel's default.
     pub user_timeout: Option<Duration>,
+    /// What may come in in a second. Off by default.
+    pub rates: Rates,
     /// Which consumer a new connection is bound to.
     pub route: Route,
     /// What to do when a consumer is dropped or panics.
@@ -235,6 +239,7 @@ impl Default for Config {
             least_rate: None,
             keepalive: Keepalive::default(),
             user_timeout: None,
+            rates: Rates::default(),
             route: Route::default(),
             on_consumer_gone: OnConsumerGone::default(),
             on_full: OnFull::default(),

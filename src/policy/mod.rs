@@ -5,6 +5,7 @@
 mod eviction;
 mod pressure;
 mod progress;
+pub(crate) mod rate;
 mod victim;
 
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::deadlines::sooner;
 use super::drain::Phase;
 use super::lane::Flow;
 use super::slots::Place;
@@ -31,6 +32,8 @@ pub(crate) struct Seen {
     pub(crate) waits_for_ring: Option<Duration>,
     pub(crate) is_held_by_operator: bool,
     pub(crate) waits_for_staging: bool,
+    pub(crate) is_held_by_rate: bool,
+    pub(crate) listener: usize,
     pub(crate) received: u64,
     /// Bytes that the kernel held for it when its farewell began.
     pub(crate) overlooked: u64,
@@ -67,6 +70,8 @@ impl Reactor<SimNet> {
                 },
                 is_held_by_operator: slot.conn.is_paused_by(PauseCause::Operator),
                 waits_for_staging: slot.place == Place::Staging,
+                is_held_by_rate: slot.conn.is_paused_by(PauseCause::Rate),
+                listener: usize::from(slot.listener),
                 received: slot.conn.books().received,
                 overlooked: slot
                     .stream
@@ -83,6 +88,8 @@ impl Reactor<SimNet> {
             waits_for_ring: None,
             is_held_by_operator: false,
             waits_for_staging: false,
+            is_held_by_rate: false,
+            listener: closed.listener,
             received: closed.books.received,
             overlooked: 0,
         });
@@ -124,8 +131,9 @@ impl Reactor<SimNet> {
         let mut waiting = vec![0; self.lanes.len()];
         let mut bound = vec![0; self.lanes.len()];
         let mut owing = vec![0; self.lanes.len()];
-        let (mut starved, mut lingering) = (0, 0);
+        let (mut starved, mut lingering, mut held_by_rate) = (0, 0, 0);
         let mut resting = vec![0; self.listeners.len()];
+        let mut in_line = vec![0; self.listeners.len()];
         for key in self.slots.keys(0, usize::MAX) {
             let slot = &self.slots[key];
             let lane = usize::from(slot.consumer);
@@ -138,6 +146,7 @@ impl Reactor<SimNet> {
             );
             open += u64::from(slot.stream.is_some());
             staged += books.staged as usize;
+            held_by_rate += u64::from(slot.conn.is_paused_by(PauseCause::Rate));
             bound[lane] += 1;
             match slot.place {
                 Place::Nowhere => {}
@@ -145,6 +154,7 @@ impl Reactor<SimNet> {
                 Place::Ring => waiting[lane] += 1,
                 Place::Owing => owing[lane] += 1,
                 Place::Staging => starved += 1,
+                Place::Rate => in_line[usize::from(slot.listener)] += 1,
                 Place::Lingering => lingering += 1,
                 Place::Dead => panic!("{key}: dead, and its slot is not free"),
             }
@@ -172,6 +182,12 @@ impl Reactor<SimNet> {
         for (listening, resting) in self.listeners.iter().zip(resting) {
             assert_eq!(listening.resting.len(&self.slots), resting);
             listening.resting.check_order(&self.slots);
+        }
+        assert_eq!(self.counters.held_by_rate.read(), held_by_rate);
+        if let Some(rates) = &self.rates {
+            for (listener, in_line) in in_line.into_iter().enumerate() {
+                assert_eq!(rates.waiting(&self.slots, listener), in_line);
+            }
         }
         assert!(
             starved == 0 || self.staging.held() > 0,
@@ -207,6 +223,13 @@ impl Reactor<SimNet> {
             slot.place == Place::Staging || !held(PauseCause::Staging),
             "{key}: paused for staging, and not among those who wait for it"
         );
+        let waits_alone = self.rate_until(key).is_some();
+        assert_eq!(
+            slot.place == Place::Rate || waits_alone,
+            held(PauseCause::Rate),
+            "{key}: paused by a rate, or waits for one, and not both: {:?}",
+            slot.conn
+        );
         assert!(
             slot.place != Place::Ring || slot.conn.may_be_served(),
             "{key}: is to be read, and is not to be: {:?}",
@@ -230,7 +253,7 @@ impl Reactor<SimNet> {
             assert!(!discards, "{key}: nobody will tell its gap");
         } else if slot.ready && slot.place == Place::Nowhere {
             assert!(
-                held(PauseCause::Operator),
+                held(PauseCause::Operator) || waits_alone,
                 "{key}: has something to be read, and nobody will: {:?}",
                 slot.conn
             );
@@ -300,6 +323,11 @@ impl Reactor<SimNet> {
                 (Place::Ring | Place::Owing, Flow::Flowing) => until(now, "somebody may be served"),
                 (Place::Lingering, _) => until(now, "somebody is to be read out"),
                 (Place::Ring, _) if lane.discards => until(now, "somebody is to be discarded"),
+                (Place::Rate, _) => {
+                    let rates = self.rates.as_ref().expect("there are some");
+                    let at = rates.line_goes_on_at(&self.slots, key);
+                    until(at.max(now), "somebody is to be called for a rate");
+                }
                 (Place::Ring | Place::Owing, Flow::Blocked { since }) => {
                     if let Some(stall) = self.stall {
                         let ahead = self.tick.wrapping_sub(slot.queued_at);
@@ -381,7 +409,16 @@ impl Reactor<SimNet> {
     fn check_deadline(&self, key: u32) {
         let slot = &self.slots[key];
         let waits = slot.place == Place::Ring;
-        let Some(due) = slot.conn.poll_timeout(&self.clocks, waits) else {
+        let deadline = slot.conn.poll_timeout(&self.clocks, waits);
+        let until = self.rate_until(key);
+        if let (Some(until), Some(rates)) = (until, &self.rates) {
+            let at = rates.own_goes_on_at(slot);
+            assert!(
+                has_come(at, until),
+                "{key}: may go on at {at}, waits until {until}"
+            );
+        }
+        let Some(due) = sooner(deadline, until) else {
             return;
         };
         let set = slot.wheel_tick();

@@ -199,6 +199,7 @@ impl Handle {
             all.bytes.staged += c.staged.read();
             all.bytes.published += c.published.read();
             all.unread += c.unread.read();
+            all.connections.held_by_rate += c.held_by_rate.read();
             for cause in PauseCause::ALL {
                 pauses[cause.index()].count += c.pauses(*cause).count;
                 pauses[cause.index()].time += c.pauses(*cause).time;

@@ -20,6 +20,8 @@ pub(crate) struct Counters {
     pub(crate) staged: Counter,
     pub(crate) unread: Counter,
     pauses: [PauseCounter; PauseCause::ALL.len()],
+    /// Those that wait for a rate now.
+    pub(crate) held_by_rate: Counter,
     /// The most connections of all reactors, as this one saw it when it accepted one.
     pub(crate) peak_open: Counter,
     pub(crate) peak_ring: Counter,

@@ -8,13 +8,20 @@ use std::time::Duration;
 use super::lane::Flow;
 use super::slots::Place;
 use super::{Reactor, tick_time, ticks};
-use crate::close::CloseReason;
-use crate::conn::{Expired, PeerEnd, has_come};
+use crate::close::{CloseReason, PauseCause};
+use crate::conn::{Expired, PeerEnd, Tick, has_come};
 use crate::net::Net;
 use crate::policy::{Unfinished, is_victim};
 
 /// Deadlines handled in one turn.
 const TIMER_BUDGET: usize = 256;
+
+pub(super) fn sooner(a: Option<Tick>, b: Option<Tick>) -> Option<Tick> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if has_come(a, b) { b } else { a }),
+        (a, b) => a.or(b),
+    }
+}
 
 impl<N: Net> Reactor<N> {
     /// Sets the wheel for the connection's next deadline, if that is sooner than what is set.
@@ -22,7 +29,12 @@ impl<N: Net> Reactor<N> {
         let slot = &self.slots[key];
         let waiting =
             slot.place == Place::Ring && self.lanes[usize::from(slot.consumer)].is_pausing();
-        let Some(tick) = slot.conn.poll_timeout(&self.clocks, waiting) else {
+        let deadline = slot.conn.poll_timeout(&self.clocks, waiting);
+        let until = match self.rates {
+            Some(_) => self.rate_until(key),
+            None => None,
+        };
+        let Some(tick) = sooner(deadline, until) else {
             return;
         };
         let set = slot.wheel_tick();
@@ -36,6 +48,13 @@ impl<N: Net> Reactor<N> {
             let Some(key) = self.wheel.expired(&mut self.slots, self.tick) else {
                 return;
             };
+            if self
+                .rate_until(key)
+                .is_some_and(|at| has_come(self.tick, at))
+            {
+                self.resume(key, PauseCause::Rate);
+                continue;
+            }
             let frozen = ticks(self.waited(key));
             let conn = &self.slots[key].conn;
             match conn.handle_timeout(&self.clocks, frozen, self.tick) {

@@ -9,10 +9,11 @@
 //!
 //! In: orders, time, released rings. Out: rings that end with `Drained`, or `Stopped`.
 
+use std::io;
 use std::time::Duration;
 
 use super::slots::Place;
-use super::{Lane, Listening, Reactor, RunError, sync_channel};
+use super::{Lane, Listening, Reactor, sync_channel};
 use crate::close::CloseReason;
 use crate::edges;
 use crate::net::Net;
@@ -20,6 +21,42 @@ use crate::ring::End;
 
 /// Connections that are told in one turn that it is over.
 const SWEEP: usize = 256;
+
+/// Why a reactor ended without being asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A consumer was dropped or panicked; the others were drained.
+    ConsumerGone {
+        /// Its number.
+        consumer: usize,
+    },
+    /// A consumer released nothing for the consumer stall timeout, and the policy is to stop.
+    ConsumerStalled {
+        /// Its number.
+        consumer: usize,
+        /// For how long it had released nothing.
+        time: Duration,
+    },
+    /// The system's `epoll` failed.
+    System(io::Error),
+}
+
+impl std::fmt::Display for RunError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ConsumerGone { consumer } => write!(f, "consumer {consumer} is gone"),
+            Self::ConsumerStalled { consumer, time } => write!(
+                f,
+                "consumer {consumer} is stalled: it has released nothing for {:.1} s",
+                time.as_secs_f64()
+            ),
+            Self::System(error) => write!(f, "waiting for events failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {

@@ -44,7 +44,7 @@ impl<N: Net> Reactor<N> {
         if reason.farewell() == Farewell::Discard {
             self.dequeue(key);
             self.discard_part(key, DiscardReason::Lingering);
-        } else if self.slots[key].place == Place::Staging {
+        } else if matches!(self.slots[key].place, Place::Staging | Place::Rate) {
             self.dequeue(key);
         }
         // What the kernel holds is read now: an edge may have been spent on it already.

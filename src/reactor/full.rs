@@ -23,6 +23,9 @@ impl<N: Net> Reactor<N> {
             return 0;
         }
         self.book_wait(key);
+        let Some(allowed) = self.meter(key) else {
+            return 0;
+        };
         let slot = &mut self.slots[key];
         let staged = slot.conn.staged();
         let class = READ_SIZES[usize::from(slot.read_class)];
@@ -31,6 +34,7 @@ impl<N: Net> Reactor<N> {
             self.starve(key);
             return 0;
         }
+        let n = n.min(allowed);
         let Some(stream) = &slot.stream else { return 0 };
         let whole = &mut self.scratch[..staged + n];
         let read = match self.net.read(stream, &mut whole[staged..]) {
@@ -62,6 +66,7 @@ impl<N: Net> Reactor<N> {
         let mut closing = None;
         let mut discarded = 0;
         let mut copied = 0;
+        let mut messages_read = 0;
         if let [Cut::Rest { start: 0 }] = *self.cuts {
             rest = staged;
         } else {
@@ -96,6 +101,7 @@ impl<N: Net> Reactor<N> {
                         continue;
                     }
                 };
+                messages_read += messages;
                 discarded += bytes as u64;
                 self.counters.discarded.add(reason, bytes as u64);
                 owe_gap(slot, reason, bytes as u64, messages);
@@ -111,6 +117,10 @@ impl<N: Net> Reactor<N> {
         slot.conn.handle_cut(0, discarded, staged_now);
         debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
         self.counters.copied.add(copied as u64);
+        if let Some(rates) = &mut self.rates {
+            let slot = &mut self.slots[key];
+            rates.take(slot, read, messages_read, self.now.since_start);
+        }
         self.after_read(key, read, n, closing);
         read
     }

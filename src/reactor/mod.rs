@@ -19,6 +19,7 @@ mod list;
 mod listener;
 mod pause;
 mod pressure;
+mod rate;
 mod room;
 mod serve;
 mod slots;
@@ -42,10 +43,13 @@ pub use self::control::{Handle, Query, Target};
 pub(crate) use self::control::{Orders, Remote};
 pub(crate) use self::counters::Counters;
 use self::drain::Phase;
+pub use self::drain::RunError;
 pub(crate) use self::lane::Lane;
 use self::list::Answer;
 use self::listener::Listener;
 pub(crate) use self::pressure::Gate;
+use self::rate::Rates;
+pub(crate) use self::rate::{Common, RateParts, SHAPED_BYTES};
 use self::serve::Served;
 pub(crate) use self::serve::claim_len;
 use self::slots::{Fifo, Place, Slot, Slots, token};
@@ -96,42 +100,6 @@ fn tick_time(ticks: Tick) -> Duration {
     TICK * ticks
 }
 
-/// Why a reactor ended without being asked.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum RunError {
-    /// A consumer was dropped or panicked; the others were drained.
-    ConsumerGone {
-        /// Its number.
-        consumer: usize,
-    },
-    /// A consumer released nothing for the consumer stall timeout, and the policy is to stop.
-    ConsumerStalled {
-        /// Its number.
-        consumer: usize,
-        /// For how long it had released nothing.
-        time: Duration,
-    },
-    /// The system's `epoll` failed.
-    System(io::Error),
-}
-
-impl std::fmt::Display for RunError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::ConsumerGone { consumer } => write!(f, "consumer {consumer} is gone"),
-            Self::ConsumerStalled { consumer, time } => write!(
-                f,
-                "consumer {consumer} is stalled: it has released nothing for {:.1} s",
-                time.as_secs_f64()
-            ),
-            Self::System(error) => write!(f, "waiting for events failed: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for RunError {}
-
 /// What is left after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -166,6 +134,8 @@ pub(crate) struct Parts<L> {
     pub(crate) consumer_stall: StallPolicy,
     /// If listeners are shut under pressure.
     pub(crate) gate: Option<Gate<L>>,
+    /// `None`: nothing is limited by the second.
+    pub(crate) rates: Option<RateParts>,
 }
 
 struct Listening<L> {
@@ -204,6 +174,7 @@ pub struct Reactor<N: Net = Mio> {
     /// A part was given up in this turn.
     staging_freed: bool,
     lingering: Fifo,
+    rates: Option<Box<Rates>>,
     wheel: Wheel,
     clocks: Clocks,
     stall: Option<Duration>,
@@ -277,6 +248,7 @@ impl<N: Net> Reactor<N> {
             starved_since: Duration::ZERO,
             staging_freed: false,
             lingering: Fifo::new(Place::Lingering),
+            rates: parts.rates.map(|parts| Box::new(Rates::new(parts))),
             wheel: Wheel::new(tick),
             scratch: vec![0; largest + READ_SIZES[READ_SIZES.len() - 1]].into_boxed_slice(),
             clocks: parts.clocks,
@@ -349,6 +321,7 @@ impl<N: Net> Reactor<N> {
         self.fire_stalls();
         self.watch_consumers();
         self.feed_starved();
+        self.feed_rates();
         self.advance_drain();
         self.watch_pressure();
         self.answer();
@@ -407,6 +380,11 @@ impl<N: Net> Reactor<N> {
         let pressure = gate.and_then(Gate::poll_timeout).map(at);
         let starved = self.starved_at().map(at);
         let drain = self.phase.poll_timeout(self.is_closed()).map(at);
+        let rates = self
+            .rates
+            .as_ref()
+            .and_then(|rates| rates.wakes_at())
+            .map(at);
         listeners
             .chain(stalls)
             .chain(watches)
@@ -415,6 +393,7 @@ impl<N: Net> Reactor<N> {
             .chain(starved)
             .chain(drain)
             .chain(rooms)
+            .chain(rates)
             .chain(at_most)
             .min()
     }
@@ -446,7 +425,7 @@ impl<N: Net> Reactor<N> {
         let blocked = self.lanes[usize::from(slot.consumer)].is_pausing();
         let waits = match slot.place {
             Place::Ring => blocked,
-            Place::Staging => true,
+            Place::Staging | Place::Rate => true,
             Place::Owing => !slot.conn.may_be_served(),
             Place::Nowhere | Place::Resting => {
                 !slot.conn.is_discarding() && (blocked || !slot.conn.may_be_served())

@@ -71,6 +71,11 @@ impl<N: Net> Reactor<N> {
             Place::Nowhere | Place::Dead => {}
             Place::Resting => self.leave_rest(key),
             Place::Staging => self.starved.remove(&mut self.slots, key),
+            Place::Rate => {
+                if let Some(rates) = &mut self.rates {
+                    rates.remove(&mut self.slots, key);
+                }
+            }
             Place::Lingering => self.lingering.remove(&mut self.slots, key),
             Place::Owing => {
                 let lane = usize::from(self.slots[key].consumer);
@@ -138,6 +143,10 @@ impl<N: Net> Reactor<N> {
         let took = self.tick.wrapping_sub(slot.more().paused_at[cause.index()]);
         let held = gives_back(slot, cause, self.tick);
         slot.conn.handle_held(held);
+        if cause == PauseCause::Rate {
+            let held = &self.counters.held_by_rate;
+            held.set(held.read() - 1);
+        }
         slot.add_pause(cause, tick_time(took));
         self.counters.add_pause(cause, tick_time(took));
     }
@@ -239,11 +248,15 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn hold(&mut self, key: u32, cause: PauseCause) {
+    pub(super) fn hold(&mut self, key: u32, cause: PauseCause) {
         let slot = &mut self.slots[key];
         if slot.conn.handle_pause(cause, self.tick) {
             slot.more().paused_at[cause.index()] = self.tick;
             self.leave_rest(key);
+            if cause == PauseCause::Rate {
+                let held = &self.counters.held_by_rate;
+                held.set(held.read() + 1);
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::lane::Lane;
+use super::rate::messages_in;
 use super::slots::{Slot, token};
 use super::wheel::NONE;
 use super::{Counters, Listening, READ_SIZES, Reactor, system};
@@ -172,6 +173,9 @@ impl<N: Net> Reactor<N> {
             };
         }
         self.book_wait(key);
+        let Some(allowed) = self.meter(key) else {
+            return Served::Out;
+        };
         let lane_place = usize::from(self.slots[key].consumer);
         let tell_time = self.time_due(&self.lanes[lane_place]);
         let id = self.id(key);
@@ -187,6 +191,7 @@ impl<N: Net> Reactor<N> {
             self.starve(key);
             return Served::Out;
         }
+        let n = n.min(allowed);
         let smallest = claim_len(staged, n.min(SMALLEST_READ), max);
         let Some(mut claim) = lane.producer.claim(smallest, claim_len(staged, n, max)) else {
             return Served::NoRoom;
@@ -235,6 +240,11 @@ impl<N: Net> Reactor<N> {
 
         // Put every piece in its place.
         let mut closing = None;
+        let counts = self
+            .rates
+            .as_ref()
+            .is_some_and(|rates| rates.counts_messages());
+        let mut messages = 0;
         let published;
         let mut discarded = 0;
         let mut copied = 0;
@@ -267,6 +277,10 @@ impl<N: Net> Reactor<N> {
                     slot.part = part;
                     copied += rest.len() + moved;
                 }
+                if counts {
+                    let framing = framing_of(&listening.framing, slot);
+                    messages = messages_in(framing, &self.cuts, &buf[lead..at + read]);
+                }
                 let mut writer = Writer::new(buf);
                 introduce(&mut writer, slot, id, tell_time);
                 writer.data_in_place(0, id, end);
@@ -284,6 +298,10 @@ impl<N: Net> Reactor<N> {
                     self.staging.release(slot.part);
                     self.staging_freed = true;
                     slot.part = NONE;
+                }
+                if counts {
+                    let framing = framing_of(&listening.framing, slot);
+                    messages = messages_in(framing, &self.cuts, whole);
                 }
                 let mut writer = Writer::new(buf);
                 introduce(&mut writer, slot, id, tell_time);
@@ -304,6 +322,9 @@ impl<N: Net> Reactor<N> {
             }
         }
         slot.conn.handle_cut(published, discarded, staged_now);
+        if let Some(rates) = &mut self.rates {
+            rates.take(slot, read, messages, self.now.since_start);
+        }
         debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
         self.counters.published.add(published);
         self.counters.copied.add(copied as u64);

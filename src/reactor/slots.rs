@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::rate::Shaped;
 use super::staging::PartKey;
 use super::wheel::{Link, Links, NONE};
 use crate::close::{DiscardReason, PauseCause, Reason};
@@ -28,6 +29,8 @@ pub(crate) enum Place {
     Owing,
     /// Until staging has room.
     Staging,
+    /// Until its listener's bucket has something for it.
+    Rate,
     /// Read into scratch and counted, until its peer has finished.
     Lingering,
     /// Ended; the slot is free at the end of this turn.
@@ -83,6 +86,14 @@ pub(crate) struct More {
     pub(crate) unread: u64,
     /// The system did not say how many.
     pub(crate) is_unread_unknown: bool,
+    /// Where there are rates.
+    pub(crate) shaped: Option<Box<Shaped>>,
+}
+
+impl More {
+    pub(crate) fn shaped(&mut self) -> &mut Shaped {
+        self.shaped.get_or_insert_default()
+    }
 }
 
 /// What the sum of promise 1 says of it.

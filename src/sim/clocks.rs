@@ -209,7 +209,8 @@ impl Clocks {
             clock.waits = None;
         }
         clock.received = seen.received;
-        clock.held = seen.waits_for_ring.is_some() || seen.is_held_by_operator;
+        clock.held =
+            seen.waits_for_ring.is_some() || seen.is_held_by_operator || seen.is_held_by_rate;
         // A ring that flowed in between has made room.
         let goes_on = clock.waits.is_some() && clock.full_since == seen.waits_for_ring;
         clock.full_since = seen.waits_for_ring;

@@ -12,6 +12,7 @@ mod clocks;
 mod consume;
 mod end;
 mod ledger;
+mod meters;
 mod operator;
 mod plan;
 mod send;

@@ -209,6 +209,9 @@ fn config(random: &mut Random) -> Config {
     config.deadlines.age =
         random.one_of(&[None, None, Some(ms(500)), Some(ms(3000)), Some(ms(660_000))]);
     config.deadlines.linger = random.one_of(&[ms(20), ms(500)]);
+    if random.permille(400) {
+        rates(random, &mut config);
+    }
     config.route = random.one_of(&[Route::LeastLoaded, Route::Source, Route::Listener]);
     config.on_consumer_gone = random.one_of(&[OnConsumerGone::Stop, OnConsumerGone::Reroute]);
     config.drain_timeout = ms(random.within(100..=2000));
@@ -231,6 +234,20 @@ fn config(random: &mut Random) -> Config {
         config.deadlines.message = config.deadlines.message.filter(|time| *time > ms(2500));
     }
     config
+}
+
+/// One limit or several, as far as they are legal together.
+fn rates(random: &mut Random, config: &mut Config) {
+    let rates = &mut config.rates;
+    rates.burst = random.one_of(&[ms(100), ms(1000), ms(7000)]);
+    let bytes = [None, Some(2_000), Some(50_000), Some(1_000_000)];
+    let messages = [None, Some(5), Some(100), Some(3_000)];
+    rates.listener.bytes_per_sec = random.one_of(&bytes);
+    rates.listener.messages_per_sec = random.one_of(&messages);
+    let within = |own: Option<u64>, outer: Option<u64>| own.map(|n| n.min(outer.unwrap_or(n)));
+    rates.connection.bytes_per_sec = within(random.one_of(&bytes), rates.listener.bytes_per_sec);
+    rates.connection.messages_per_sec =
+        within(random.one_of(&messages), rates.listener.messages_per_sec);
 }
 
 /// Messages of a run are at most so large.

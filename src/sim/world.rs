@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::clocks::Clocks;
 use super::consume::{Moody, Taker};
 use super::ledger::Ledger;
+use super::meters::Meters;
 use super::operator::Orders;
 use super::plan::Plan;
 use super::send::Sender;
@@ -66,6 +67,7 @@ pub(super) struct World {
     pub(super) senders: Vec<RefCell<Sender>>,
     pub(super) ledger: RefCell<Ledger>,
     clocks: RefCell<Clocks>,
+    meters: RefCell<Meters>,
     random: RefCell<Random>,
     orders: RefCell<Orders>,
     interleave: u16,
@@ -158,6 +160,7 @@ impl World {
             senders,
             ledger: RefCell::new(ledger),
             clocks: RefCell::new(Clocks::new(plan)),
+            meters: RefCell::new(Meters::new(plan)),
             random: RefCell::new(random.fork()),
             orders: RefCell::default(),
             interleave: plan.interleave,
@@ -381,8 +384,10 @@ impl World {
                 let still: Vec<_> = self.takers.iter().map(still).collect();
                 let mut clocks = self.clocks.borrow_mut();
                 clocks.draining |= self.draining.get() || self.gave_up();
-                clocks.look(&reactor.sight(), began, &still, &self.network);
+                let sight = reactor.sight();
+                clocks.look(&sight, began, &still, &self.network);
                 drop(clocks);
+                self.meters.borrow_mut().look(&sight);
                 let patience = reactor.patience(None);
                 let until = patience.map(|time| self.network.now() + time);
                 turner.sleeps_until.set(until);

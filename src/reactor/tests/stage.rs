@@ -178,6 +178,7 @@ impl Stage {
                 after: None,
                 then: OnStall::Wait,
             },
+            rates: None,
         };
         let reactor = Reactor::new(Scripted(script.clone()), parts).unwrap();
         Self {

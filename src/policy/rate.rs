@@ -1,0 +1,188 @@
+//! How much may come in a second: token buckets that pause, and never drop.
+//!
+//! In: how much was taken, and when. Out: how much more may be taken now, or when to ask again.
+//! Never here: a clock, a connection, a wait.
+//!
+//! A bucket is one number: when it is full again. What is in it follows from that and the time, so that
+//! nothing is refilled and no rounding adds up; it is known for a read only afterwards how many messages
+//! it brought, so a bucket may go below zero, and then is waited for.
+//!
+//! ```text
+//!         full_at ≤ now: full                   now ─── burst ───► full_at: empty       later: in debt
+//! ```
+//!
+//! Two marks keep anybody from being woken for a byte (haproxy#2476): reading goes on while there is a
+//! read worth a system call (`floor`), and who had to wait is called again when there is a tenth of a
+//! second's worth (`quantum`). Neither is more than half of the bucket, else it would spill meanwhile.
+
+use std::time::Duration;
+
+const SECOND: u64 = 1_000_000_000;
+/// Bytes below which a read is not worth its system call.
+const LEAST_BYTES: u64 = 4 << 10;
+/// Who waits does so for as long, if the bucket is large enough: ten wakes a second for each connection.
+const QUANTUM: Duration = Duration::from_millis(100);
+
+/// Nanoseconds, for some 500 years.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// So much in a second, and so much at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    per_sec: u64,
+    // In nanoseconds that it takes to come: what a full bucket holds, and the two marks.
+    burst: u64,
+    floor: u64,
+    quantum: u64,
+}
+
+impl Limit {
+    pub(crate) fn bytes(per_sec: u64, burst: Duration) -> Self {
+        Self::new(per_sec, burst, LEAST_BYTES)
+    }
+
+    pub(crate) fn messages(per_sec: u64, burst: Duration) -> Self {
+        Self::new(per_sec, burst, 1)
+    }
+
+    fn new(per_sec: u64, burst: Duration, least: u64) -> Self {
+        let (per_sec, burst) = (per_sec.max(1), nanos(burst));
+        let mut limit = Self {
+            per_sec,
+            burst,
+            floor: 0,
+            quantum: 0,
+        };
+        limit.floor = limit.time(least).min(burst / 2);
+        limit.quantum = limit.floor.max(nanos(QUANTUM)).min(burst / 2);
+        limit
+    }
+
+    /// For how long `n` have to be waited for. Rounded up: a nanosecond a read at most.
+    fn time(&self, n: u64) -> u64 {
+        let time = (u128::from(n) * u128::from(SECOND)).div_ceil(u128::from(self.per_sec));
+        u64::try_from(time).unwrap_or(u64::MAX)
+    }
+
+    /// How many come in that time.
+    fn tokens(&self, time: u64) -> u64 {
+        let tokens = u128::from(time) * u128::from(self.per_sec) / u128::from(SECOND);
+        u64::try_from(tokens).unwrap_or(u64::MAX)
+    }
+}
+
+/// What one connection may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bucket {
+    /// In nanoseconds since the start.
+    full_at: u64,
+}
+
+impl Bucket {
+    /// A bucket that somebody else keeps as a number.
+    pub(crate) fn from_full_at(full_at: u64) -> Self {
+        Self { full_at }
+    }
+
+    pub(crate) fn full_at(self) -> u64 {
+        self.full_at
+    }
+
+    /// How much may be taken now; at least one. `None`: it has to be waited for.
+    pub(crate) fn allows(self, limit: &Limit, now: u64) -> Option<u64> {
+        let level = limit.burst.checked_sub(self.full_at.saturating_sub(now))?;
+        (level >= limit.floor).then(|| limit.tokens(level).max(1))
+    }
+
+    /// Takes what has come already: more than is there, if need be.
+    pub(crate) fn take(&mut self, limit: &Limit, n: u64, now: u64) {
+        self.full_at = self.full_at.max(now).saturating_add(limit.time(n));
+    }
+
+    /// When whoever waits for it may go on.
+    pub(crate) fn goes_on_at(self, limit: &Limit) -> u64 {
+        self.full_at.saturating_sub(limit.burst - limit.quantum)
+    }
+
+    /// When what was taken last was paid for.
+    fn even_at(self, limit: &Limit) -> u64 {
+        self.full_at.saturating_sub(limit.burst)
+    }
+}
+
+/// One reactor's part of a bucket that several share.
+///
+/// Each takes a quantum at a time out of the common bucket, in advance, and comes for it when it is there.
+/// So they take turns, in the order in which they asked: were they to look into the bucket when they
+/// happen to wake, the first to look would have it all, every time. And no connection is held below the
+/// limit because the others are at another reactor, as it would be if the rate were shared out for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// What may be taken; what was taken too much.
+    tokens: i64,
+    /// What is to come, and when.
+    drawn: Option<(u64, u64)>,
+}
+
+impl Share {
+    /// How much may be taken now; at least one.
+    pub(crate) fn allows(&self, limit: &Limit) -> Option<u64> {
+        let floor = limit.tokens(limit.floor).max(1);
+        u64::try_from(self.tokens).ok().filter(|n| *n >= floor)
+    }
+
+    pub(crate) fn take(&mut self, n: u64) {
+        self.tokens = self.tokens.saturating_sub_unsigned(n);
+    }
+
+    /// What was drawn has come.
+    pub(crate) fn settle(&mut self, now: u64) {
+        if let Some((n, at)) = self.drawn
+            && at <= now
+        {
+            self.drawn = None;
+            self.tokens = self.tokens.saturating_add_unsigned(n);
+        }
+    }
+
+    /// How many are to be drawn by one of so many reactors; `None`: there are enough, or some are to come.
+    pub(crate) fn wants(&self, limit: &Limit, reactors: usize) -> Option<u64> {
+        if self.drawn.is_some() || self.allows(limit).is_some() {
+            return None;
+        }
+        let part = limit.quantum / reactors.max(1) as u64;
+        let quantum = limit.tokens(part.max(limit.floor)).max(1);
+        // With what was taken too much, without what is left.
+        Some(quantum.saturating_add_signed(self.tokens.saturating_neg()))
+    }
+
+    /// So many were taken out of the common bucket, which is like this now.
+    pub(crate) fn draw(&mut self, limit: &Limit, n: u64, bucket: Bucket, now: u64) {
+        debug_assert!(self.drawn.is_none(), "one draw at a time");
+        self.drawn = Some((n, bucket.even_at(limit)));
+        self.settle(now);
+    }
+
+    /// When the next ones come, if any are to.
+    pub(crate) fn comes_at(&self) -> Option<u64> {
+        self.drawn.map(|(_, at)| at)
+    }
+}
+
+/// How many bytes a message has, as far as is known: a read of a few messages is to bring no more than
+/// that. It follows what comes within a few reads. 0: nothing is known.
+pub(crate) fn mean_len(before: u32, bytes: usize, messages: u64) -> u32 {
+    if messages == 0 {
+        return before;
+    }
+    let now = (bytes as u64).div_ceil(messages);
+    let before = if before == 0 { now } else { before.into() };
+    let mean = (3 * before + now).div_ceil(4);
+    u32::try_from(mean).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+#[path = "rate_tests.rs"]
+mod tests;

@@ -1,0 +1,157 @@
+//! The rates of all connections and listeners, measured a second time: from what arrived, and when.
+//!
+//! In: what a reactor's slots look like after each turn. Out: nothing, or a panic that names who was read
+//! though its bucket was empty. Never here: a bucket of the reactor's own.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::plan::Plan;
+use crate::config::{Rate, Rates};
+use crate::peer::{ConnectionId, Peer};
+use crate::reactor::{Seen, Sight};
+
+/// A bucket that is kept as everybody draws it: so much is in it, and it fills.
+#[derive(Clone, Copy, Debug)]
+struct Meter {
+    per_sec: f64,
+    most: f64,
+    level: f64,
+    at: Duration,
+}
+
+impl Meter {
+    fn new(per_sec: u64, burst: Duration, at: Duration) -> Self {
+        let most = per_sec as f64 * burst.as_secs_f64();
+        Self {
+            per_sec: per_sec as f64,
+            most,
+            level: most,
+            at,
+        }
+    }
+
+    fn pass(&mut self, now: Duration) {
+        // Several reactors, each with the time at which its turn began.
+        let took = now.saturating_sub(self.at).as_secs_f64();
+        self.level = self.most.min(self.level + took * self.per_sec);
+        self.at = self.at.max(now);
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    received: u64,
+    messages: u64,
+    meters: [Option<Meter>; 2],
+}
+
+/// What a float may be wrong by, and the one byte that may always be read.
+const SLACK: f64 = 2.0;
+/// The smallest read: what one may bring of messages that nobody knows yet.
+const SMALLEST_READ: f64 = 4096.0;
+
+#[derive(Debug)]
+pub(super) struct Meters {
+    rates: Rates,
+    reactors: f64,
+    /// Where the messages of each port begin in its stream, and where the last one ends.
+    starts: Vec<Vec<u64>>,
+    connections: HashMap<ConnectionId, Connection>,
+    listeners: Vec<Option<Meter>>,
+}
+
+impl Meters {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            rates: plan.config.rates,
+            reactors: plan.config.reactors as f64,
+            starts: plan.scripts.iter().map(|s| s.starts.clone()).collect(),
+            connections: HashMap::new(),
+            listeners: vec![None; plan.config.listeners.len()],
+        }
+    }
+
+    /// A reactor has had a turn.
+    pub(super) fn look(&mut self, sight: &Sight) {
+        if self.rates == Rates::default() {
+            return;
+        }
+        for seen in &sight.all {
+            // What a farewell reads is held up by no rate.
+            if seen.open && seen.reason.is_none() {
+                self.measure(seen, sight.now);
+            } else {
+                self.connections.remove(&seen.id);
+            }
+        }
+    }
+
+    fn measure(&mut self, seen: &Seen, now: Duration) {
+        let messages = self.messages(seen);
+        let Rates {
+            connection:
+                Rate {
+                    bytes_per_sec,
+                    messages_per_sec,
+                    ..
+                },
+            burst,
+            ..
+        } = self.rates;
+        let one = self
+            .connections
+            .entry(seen.id)
+            .or_insert_with(|| Connection {
+                received: 0,
+                messages: 0,
+                meters: [bytes_per_sec, messages_per_sec]
+                    .map(|rate| rate.map(|rate| Meter::new(rate, burst, now))),
+            });
+        let bytes = seen.received - one.received;
+        let news = [bytes, messages.saturating_sub(one.messages)];
+        one.received = seen.received;
+        one.messages = messages.max(one.messages);
+        for (place, (meter, n)) in one.meters.iter_mut().zip(news).enumerate() {
+            let Some(meter) = meter else { continue };
+            meter.pass(now);
+            assert!(
+                bytes == 0 || meter.level + SLACK >= 0.0,
+                "{}: was read though its bucket was empty: {meter:?}",
+                seen.id
+            );
+            meter.level -= n as f64;
+            assert!(
+                place != 0 || meter.level + SLACK >= 0.0,
+                "{}: was read beyond its rate: {meter:?}",
+                seen.id
+            );
+        }
+        if let Some(rate) = self.rates.listener.bytes_per_sec {
+            let meter = &mut self.listeners[seen.listener];
+            let meter = meter.get_or_insert_with(|| Meter::new(rate, burst, now));
+            meter.pass(now);
+            meter.level -= bytes as f64;
+            // What each reactor may have in hand, beside the common bucket.
+            let quantum = (meter.per_sec / 10.0)
+                .max(SMALLEST_READ)
+                .min(meter.most / 2.0);
+            let in_hand = self.reactors * (quantum + SLACK);
+            assert!(
+                meter.level + in_hand >= 0.0,
+                "listener {}: was read beyond its rate: {meter:?}",
+                seen.listener
+            );
+        }
+    }
+
+    /// Messages that came to their end, where it is known.
+    fn messages(&self, seen: &Seen) -> u64 {
+        let Peer::Tcp(address) = seen.peer else {
+            panic!("{:?}", seen.peer)
+        };
+        let starts = &self.starts[usize::from(address.port()) - 1];
+        let begun = starts.partition_point(|start| *start <= seen.received);
+        begun.saturating_sub(1) as u64
+    }
+}
