@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanin::{
     AtLimit, Config, Framing, LeastRate, Listen, OnConsumerStall, OnFull, OnOversize,
-    PressureAction,
+    PressureAction, Rate,
 };
 
 use super::lab::{Lab, Senders, Server};
@@ -137,6 +137,22 @@ pub(crate) struct Serve {
     /// Close a connection that is so old, some up to a tenth later so that not all leave at once; or off
     #[arg(long, value_name = "TIME", default_value = "off", value_parser = units::deadline, help_heading = "Connections")]
     pub(crate) max_age: Deadline,
+    /// Bytes a second from each connection: whoever sends more is not read meanwhile, and nothing is lost
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Layers")]
+    pub(crate) connection_bytes: Option<usize>,
+    /// Messages a second from each connection
+    #[arg(long, value_name = "N", help_heading = "Layers")]
+    pub(crate) connection_messages: Option<u64>,
+    /// Bytes a second over each listener, all its connections together
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Layers")]
+    pub(crate) listener_bytes: Option<usize>,
+    /// Messages a second over each listener
+    #[arg(long, value_name = "N", help_heading = "Layers")]
+    pub(crate) listener_messages: Option<u64>,
+    /// After a silence, what these let in in so much time may come at once: 100ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::duration, help_heading = "Layers")]
+    pub(crate) burst: Duration,
+
     /// How long SIGTERM lets senders finish and the sink take what is there
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration, help_heading = "Connections")]
     pub(crate) drain_timeout: Duration,
@@ -206,6 +222,13 @@ fn framing(text: &str) -> Result<Framing, String> {
     text.parse::<Framing>().map_err(|error| error.to_string())
 }
 
+fn rate(bytes: Option<usize>, messages: Option<u64>) -> Rate {
+    let mut rate = Rate::default();
+    rate.bytes_per_sec = bytes.map(|bytes| bytes as u64);
+    rate.messages_per_sec = messages;
+    rate
+}
+
 impl Serve {
     /// The library's settings; `max_connections` is settled by `limits`.
     pub(crate) fn config(&self) -> Config {
@@ -251,6 +274,9 @@ impl Serve {
         config.least_rate = self
             .least_rate
             .map(|rate| LeastRate::new(rate as u64, self.least_rate_window));
+        config.rates.connection = rate(self.connection_bytes, self.connection_messages);
+        config.rates.listener = rate(self.listener_bytes, self.listener_messages);
+        config.rates.burst = self.burst;
         // What a sink that is gone sets off. With stdout or the file, all of them are.
         config.drain_timeout = match self.sink {
             Destination::Stdout | Destination::File(_) => Duration::ZERO,
@@ -269,7 +295,7 @@ impl Serve {
 }
 
 /// A setting's name in the library, and its option.
-const OPTIONS: [(&str, &str); 24] = [
+const OPTIONS: [(&str, &str); 29] = [
     ("listeners", "--listen"),
     ("framing", "--framing"),
     ("consumers", "--consumers"),
@@ -294,6 +320,11 @@ const OPTIONS: [(&str, &str); 24] = [
     ("consumer_stall", "--consumer-stall-timeout"),
     ("on_consumer_stall", "--on-consumer-stall"),
     ("drain_timeout", "--drain-timeout"),
+    ("rates.connection.bytes_per_sec", "--connection-bytes"),
+    ("rates.connection.messages_per_sec", "--connection-messages"),
+    ("rates.listener.bytes_per_sec", "--listener-bytes"),
+    ("rates.listener.messages_per_sec", "--listener-messages"),
+    ("rates.burst", "--burst"),
 ];
 
 /// The long option of one of the library's settings, without its dashes.
@@ -335,6 +366,7 @@ mod tests {
         let ours = serve.config();
         let theirs = Config::default();
         assert_eq!(ours.deadlines, theirs.deadlines);
+        assert_eq!(ours.rates, theirs.rates);
         assert_eq!(ours.max_message, theirs.max_message);
         assert_eq!(ours.at_max_connections, theirs.at_max_connections);
         assert_eq!(ours.staging_bytes, theirs.staging_bytes);

@@ -45,8 +45,15 @@ const LAYERS: [Layer; 7] = [
     },
     Layer {
         name: "connection",
-        does: "who is quiet, or waits for its consumer, or lives for too long is closed",
-        options: &["idle-timeout", "stall-timeout", "max-age"],
+        does: "who is quiet, or waits for its consumer, or lives for too long is closed; who sends more in a second than it may is paused",
+        options: &[
+            "idle-timeout",
+            "stall-timeout",
+            "max-age",
+            "connection-bytes",
+            "connection-messages",
+            "burst",
+        ],
     },
     Layer {
         name: "global",
@@ -55,7 +62,7 @@ const LAYERS: [Layer; 7] = [
     },
     Layer {
         name: "listener",
-        does: "who waits to be accepted waits in the kernel; under pressure of all rings listeners shut",
+        does: "who waits to be accepted waits in the kernel; under pressure of all rings listeners shut; over its rate its connections are paused",
         options: &[
             "listen",
             "backlog",
@@ -63,6 +70,8 @@ const LAYERS: [Layer; 7] = [
             "reactors",
             "pressure-timeout",
             "on-pressure",
+            "listener-bytes",
+            "listener-messages",
         ],
     },
     Layer {

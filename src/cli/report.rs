@@ -106,6 +106,7 @@ fn totals(snapshot: &Snapshot, program: &Program) -> Value {
         "connections": {
             "accepted": connections.accepted,
             "open": connections.open,
+            "held_by_rate": connections.held_by_rate,
             "refused": tally(&connections.refused),
             "closed": tally(&connections.closed),
         },
