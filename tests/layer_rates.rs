@@ -339,6 +339,8 @@ fn two_thousand_connections_that_wait_for_their_rates_cost_few_turns() {
             }
             streams.lock().unwrap().push(stream);
         }
+        // Those that come cost turns of their own.
+        let (came, since) = (world.turns.load(Ordering::Relaxed), Instant::now());
         let mut sum = 0;
         while sum < MANY * EACH {
             match world.told.recv_timeout(PATIENCE).expect("it comes") {
@@ -346,13 +348,12 @@ fn two_thousand_connections_that_wait_for_their_rates_cost_few_turns() {
                 Told::Closed(..) => panic!("nobody left"),
             }
         }
-        let (turns, took) = (world.turns.load(Ordering::Relaxed), began.elapsed());
-        let ticks = took.as_millis() as u64 / 8;
-        println!("{what}: {turns} turns in {took:?}, {ticks} ticks");
-        assert!(took >= Duration::from_secs(2), "{what}: {took:?}");
-        // One for each that comes, and two for each tick: who is due, and their reads. A loop that does
-        // not sleep takes some 100,000 in a second.
-        assert!(turns < MANY as u64 + 3 * ticks, "{what}: {turns} turns");
+        let turns = world.turns.load(Ordering::Relaxed) - came;
+        let ticks = since.elapsed().as_millis() as u64 / 8;
+        println!("{what}: {turns} turns in {ticks} ticks");
+        assert!(began.elapsed() >= Duration::from_secs(2), "{what}");
+        // For each tick: who is due, and their reads, 64 a turn.
+        assert!(turns < 5 * ticks, "{what}: {turns} turns");
         drop(streams);
         world.end();
     }
