@@ -48,7 +48,14 @@ impl Checked {
 type Rule = fn(&Config) -> Option<NeverFires>;
 
 /// One for each pair.
-const RULES: [Rule; 4] = [idle, message, stall, listener];
+const RULES: [Rule; 6] = [
+    idle,
+    message,
+    stall,
+    listener,
+    rate_of_bytes,
+    rate_of_messages,
+];
 
 /// A deadline that no connection lives to see. The age strikes first where both strike at once.
 fn outlived(
@@ -109,6 +116,39 @@ fn listener(config: &Config) -> Option<NeverFires> {
     })
 }
 
+/// A connection's rate that its listener's is reached before.
+fn rate(
+    setting: &'static str,
+    first: &'static str,
+    own: Option<u64>,
+    outer: Option<u64>,
+) -> Option<NeverFires> {
+    let (own, outer) = (own?, outer?);
+    (own > outer).then(|| NeverFires {
+        setting,
+        first,
+        reason: format!("it is {own} a second, and of all connections of a listener {outer}"),
+    })
+}
+
+fn rate_of_bytes(config: &Config) -> Option<NeverFires> {
+    rate(
+        "rates.connection.bytes_per_sec",
+        "rates.listener.bytes_per_sec",
+        config.rates.connection.bytes_per_sec,
+        config.rates.listener.bytes_per_sec,
+    )
+}
+
+fn rate_of_messages(config: &Config) -> Option<NeverFires> {
+    rate(
+        "rates.connection.messages_per_sec",
+        "rates.listener.messages_per_sec",
+        config.rates.connection.messages_per_sec,
+        config.rates.listener.messages_per_sec,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,5 +184,22 @@ mod tests {
         let own = |own| move |c: &mut Config| c.listeners[0].max_connections = Some(own);
         assert_eq!(never(own(10_000)), [("listeners", "max_connections")]);
         assert_eq!(never(own(9_999)), []);
+    }
+
+    #[test]
+    fn a_connection_that_may_send_more_than_all_of_its_listener_has_no_rate() {
+        let rates = |own, outer| {
+            move |c: &mut Config| {
+                c.rates.connection.bytes_per_sec = Some(own);
+                c.rates.listener.bytes_per_sec = Some(outer);
+                c.rates.connection.messages_per_sec = Some(own);
+            }
+        };
+        let bytes = [(
+            "rates.connection.bytes_per_sec",
+            "rates.listener.bytes_per_sec",
+        )];
+        assert_eq!(never(rates(2001, 2000)), bytes);
+        assert_eq!(never(rates(2000, 2000)), []);
     }
 }

@@ -40,37 +40,18 @@ impl Rates {
 
     pub(super) fn check(&self, refuse: &mut impl FnMut(&'static str, String, String)) {
         let (connection, listener) = (&self.connection, &self.listener);
-        for (setting, own, outer) in [
-            (
-                "rates.connection.bytes_per_sec",
-                connection.bytes_per_sec,
-                listener.bytes_per_sec,
-            ),
+        for (setting, rate) in [
+            ("rates.connection.bytes_per_sec", connection.bytes_per_sec),
             (
                 "rates.connection.messages_per_sec",
                 connection.messages_per_sec,
-                listener.messages_per_sec,
             ),
-            ("rates.listener.bytes_per_sec", listener.bytes_per_sec, None),
-            (
-                "rates.listener.messages_per_sec",
-                listener.messages_per_sec,
-                None,
-            ),
+            ("rates.listener.bytes_per_sec", listener.bytes_per_sec),
+            ("rates.listener.messages_per_sec", listener.messages_per_sec),
         ] {
-            match (own, outer) {
-                (Some(0), _) => {
-                    let reason = "nobody would ever be read; without a value it is off";
-                    refuse(setting, "0".into(), reason.into());
-                }
-                (Some(own), Some(outer)) if own > outer => {
-                    let reason = format!(
-                        "can never act, for the listener's limit of {outer} comes first; at most \
-                         {outer}"
-                    );
-                    refuse(setting, own.to_string(), reason);
-                }
-                _ => {}
+            if rate == Some(0) {
+                let reason = "nobody would ever be read; without a value it is off";
+                refuse(setting, "0".into(), reason.into());
             }
         }
         if !(LEAST_BURST..=MOST_BURST).contains(&self.burst) {
@@ -117,17 +98,5 @@ mod tests {
         let refused = refused(rates);
         assert_eq!(refused.len(), 3, "{refused:?}");
         assert!(refused[2].contains("rates.burst = 99ms: 100ms to 1h"));
-    }
-
-    #[test]
-    fn a_limit_that_an_outer_one_forestalls_is_refused_with_the_number_that_would_do() {
-        let mut rates = Rates::default();
-        rates.connection.bytes_per_sec = Some(2001);
-        rates.listener.bytes_per_sec = Some(2000);
-        let refused_now = refused(rates);
-        assert_eq!(refused_now.len(), 1);
-        assert!(refused_now[0].ends_with("at most 2000"), "{refused_now:?}");
-        rates.connection.bytes_per_sec = Some(2000);
-        assert!(refused(rates).is_empty());
     }
 }
