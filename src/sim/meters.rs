@@ -18,6 +18,8 @@ struct Meter {
     most: f64,
     level: f64,
     at: Duration,
+    /// What did not go into the full bucket when time passed last.
+    spilled: f64,
 }
 
 impl Meter {
@@ -28,14 +30,23 @@ impl Meter {
             most,
             level: most,
             at,
+            spilled: 0.0,
         }
     }
 
     fn pass(&mut self, now: Duration) {
-        // Several reactors, each with the time at which its turn began.
-        let took = now.saturating_sub(self.at).as_secs_f64();
-        self.level = self.most.min(self.level + took * self.per_sec);
-        self.at = self.at.max(now);
+        let came = |from: Duration, to: Duration| (to - from).as_secs_f64() * self.per_sec;
+        if now > self.at {
+            let level = self.level + came(self.at, now);
+            self.level = level.min(self.most);
+            self.spilled = level - self.level;
+            self.at = now;
+        } else {
+            // The turn of another reactor that began earlier: nothing of this had been spilled by then.
+            let back = self.spilled.min(came(now, self.at));
+            self.level += back;
+            self.spilled -= back;
+        }
     }
 }
 
