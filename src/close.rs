@@ -48,7 +48,7 @@ pub enum CloseReason {
     /// It had been at rest the longest when another one wanted its place, and the policy at the limit is to evict.
     Evicted,
     /// A system call failed for this connection, with this `errno`.
-    System(u16),
+    System(u8),
     /// A message was begun, and over a window less of it came than the least rate, while we would have
     /// read it.
     Trickle,
@@ -82,7 +82,7 @@ impl CloseReason {
         }
     }
 
-    pub(crate) fn errno(self) -> u16 {
+    pub(crate) fn errno(self) -> u8 {
         match self {
             Self::System(errno) => errno,
             _ => 0,
@@ -90,7 +90,7 @@ impl CloseReason {
     }
 
     /// The inverse of `(index, errno)`, as a `Closed` record carries them.
-    pub(crate) fn from_parts(index: u8, errno: u16) -> Option<Self> {
+    pub(crate) fn from_parts(index: u8, errno: u8) -> Option<Self> {
         match Self::ALL.get(usize::from(index)) {
             Some(Self::System(_)) => Some(Self::System(errno)),
             other => other.copied(),

@@ -330,7 +330,7 @@ fn probing(network: &Network) -> World {
     network.server.inside(|| World::new(config))
 }
 
-const TIMED_OUT: u16 = 110;
+const TIMED_OUT: u8 = 110;
 
 #[test]
 #[ignore = "takes minutes in all, and root; `.ci/run` runs it before each landing"]

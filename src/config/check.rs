@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{Config, Listen, ListenAddr, OnOversize};
+use crate::conn::MORE_BYTES;
 use crate::frame::{Framing, OversizePolicy};
 use crate::peer::{MAX_REACTORS, MAX_SLOTS};
 use crate::policy::LeastRate;
@@ -24,7 +25,6 @@ const MOST_THREADS: usize = 64;
 /// Bytes of a consumer's table of peers, for a connection.
 const PEER_ENTRY: usize = 24;
 /// What a paused connection, or one with a gap, takes in addition.
-const PAUSE_BOX: usize = 128;
 /// Stacks, wheels, event lists, the list of ended connections: for each reactor.
 const REACTOR_BYTES: usize = 1 << 20;
 
@@ -341,8 +341,8 @@ impl Checked {
                     2 * slots * slot_bytes(),
                 ),
                 term(
-                    &format!("{} pause boxes of {PAUSE_BOX} B", c.max_connections),
-                    c.max_connections * PAUSE_BOX,
+                    &format!("{} pause boxes of {MORE_BYTES} B", c.max_connections),
+                    c.max_connections * MORE_BYTES,
                 ),
                 term(
                     &format!("{} peers of {PEER_ENTRY} B, twice", slots * c.consumers),

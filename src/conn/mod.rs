@@ -38,11 +38,17 @@
 //!
 //! Every event in every state: `table.txt`.
 
+mod more;
+mod state;
 #[cfg(test)]
 mod table;
 #[cfg(test)]
 mod tests;
 
+use self::more::Window;
+pub(crate) use self::more::{MORE_BYTES, More};
+use self::state::Ended;
+pub(crate) use self::state::{Causes, PeerEnd, State};
 use crate::books::Books;
 use crate::close::{CloseReason, Farewell, PauseCause};
 use crate::edges;
@@ -65,51 +71,6 @@ pub(crate) struct Clocks {
     pub(crate) linger: Tick,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Read whenever there is something.
-    Open,
-    /// Not read, for the causes that are set; observed all the same.
-    Paused { since: Tick },
-    /// Going to close; read or not as the reason's [`Farewell`] says.
-    Draining { reason: CloseReason, until: Tick },
-    /// The descriptor is closed. What is staged and `Closed` may still have to be published.
-    Closed { reason: CloseReason },
-}
-
-impl State {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Paused { .. } => "paused",
-            Self::Draining { reason, .. } => match reason.farewell() {
-                Farewell::Deliver => "draining, delivers",
-                Farewell::Discard => "draining, discards",
-                Farewell::AtOnce => "draining, at once",
-            },
-            Self::Closed { .. } => "closed",
-        }
-    }
-}
-
-/// How the peer ended its side, as far as we have noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PeerEnd {
-    Sending,
-    Fin { at: Tick },
-    Reset { at: Tick },
-}
-
-impl PeerEnd {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Sending => "sending",
-            Self::Fin { .. } => "fin",
-            Self::Reset { .. } => "reset",
-        }
-    }
-}
-
 /// What came of a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expired {
@@ -130,35 +91,26 @@ pub(crate) enum Expired {
 #[derive(Debug)]
 pub(crate) struct Conn {
     state: State,
-    peer_end: PeerEnd,
     partial: Partial,
     received: u64,
     published: u64,
-    discarded: u64,
     staged: u32,
     opened: Tick,
     last_read: Tick,
     message_since: Tick,
-    causes: u8,
-    /// The evictions that were due and were put off, because the kernel held bytes: a bit each, and when.
-    looks: u8,
-    idle_looked: Tick,
-    message_looked: Tick,
+    peer_end: Ended,
+    peer_ended_at: Tick,
     /// How much later than at its largest age it is closed: of 256 parts of a tenth.
     spread: u8,
-    /// Since when the least rate is weighed, and what had been received until then.
-    window_since: Tick,
-    window_from: u64,
+    /// `Opened` has been published.
+    pub(crate) is_introduced: bool,
+    /// The framing's code, settled if the listener's is `auto`.
+    pub(crate) framing: u8,
+    more: Option<Box<More>>,
 }
 
-const IDLE_LOOKED: u8 = 1;
-const MESSAGE_LOOKED: u8 = 2;
-/// The window that is open is the second of a look.
-const TRICKLE_LOOKED: u8 = 4;
-
-fn bit(cause: PauseCause) -> u8 {
-    1 << cause as u8
-}
+/// A line of the cache: with what the reactor keeps for it there are two.
+const _: () = assert!(size_of::<Conn>() <= 64);
 
 /// Has `deadline` come at `now`? Ticks wrap after 397 days.
 pub(crate) fn has_come(now: Tick, deadline: Tick) -> bool {
@@ -178,23 +130,30 @@ impl Conn {
     pub(crate) fn new(now: Tick) -> Self {
         Self {
             state: State::Open,
-            peer_end: PeerEnd::Sending,
             partial: Partial::default(),
             received: 0,
             published: 0,
-            discarded: 0,
             staged: 0,
             opened: now,
             last_read: now,
             message_since: now,
-            causes: 0,
-            looks: 0,
-            idle_looked: now,
-            message_looked: now,
+            peer_end: Ended::Not,
+            peer_ended_at: now,
             spread: 0,
-            window_since: now,
-            window_from: 0,
+            is_introduced: false,
+            framing: 0,
+            more: None,
         }
+    }
+
+    /// Its unfinished messages are weighed against the least rate.
+    pub(crate) fn weighed(mut self) -> Self {
+        self.more().window = Some(Window {
+            since: self.opened,
+            from: 0,
+            is_looked: false,
+        });
+        self
     }
 
     /// Who came together does not leave together: it may grow older by so many 256ths of a tenth.
@@ -212,9 +171,10 @@ impl Conn {
         self.state = next;
     }
 
-    fn finish(&mut self, next: PeerEnd) {
-        edges::note("peer", self.peer_end.label(), next.label());
-        self.peer_end = next;
+    fn finish(&mut self, next: Ended, now: Tick) {
+        let before = self.peer_end().label();
+        (self.peer_end, self.peer_ended_at) = (next, now);
+        edges::note("peer", before, self.peer_end().label());
     }
 
     // What happened.
@@ -228,37 +188,45 @@ impl Conn {
     /// What is unfinished now, if anything is, began with what was just read.
     pub(crate) fn handle_message(&mut self, now: Tick) {
         self.message_since = now;
-        self.looks &= !TRICKLE_LOOKED;
-        self.window_since = now;
         // All of the read in which it began counts for it, and what was staged before.
-        self.window_from = self.published + self.discarded;
+        self.begin_window(now, self.published + self.discarded());
     }
 
     /// Enough came in the window that is over, or it was no time of its peer's: another one begins.
     pub(crate) fn handle_window(&mut self, now: Tick) {
-        self.looks &= !TRICKLE_LOOKED;
-        self.window_since = now;
-        self.window_from = self.received;
+        self.begin_window(now, self.received);
+    }
+
+    fn begin_window(&mut self, since: Tick, from: u64) {
+        if let Some(window) = self.window_mut() {
+            *window = Window {
+                since,
+                from,
+                is_looked: false,
+            };
+        }
     }
 
     /// What was read has been cut: so much was published and discarded, so much is staged now.
     pub(crate) fn handle_cut(&mut self, published: u64, discarded: u64, staged: usize) {
         self.published += published;
-        self.discarded += discarded;
+        if discarded > 0 {
+            self.more().discarded += discarded;
+        }
         self.staged = u32::try_from(staged).expect("a part is at most a message, which is a u32");
     }
 
     /// A cause begins to hold. Returns whether it did not before.
     pub(crate) fn handle_pause(&mut self, cause: PauseCause, now: Tick) -> bool {
-        match self.state {
+        match &mut self.state {
             State::Open => {
-                self.causes = bit(cause);
-                self.enter(State::Paused { since: now });
+                let causes = Causes::NONE.with(cause);
+                self.enter(State::Paused { since: now, causes });
                 true
             }
-            State::Paused { .. } => {
-                let held = self.is_paused_by(cause);
-                self.causes |= bit(cause);
+            State::Paused { causes, .. } => {
+                let held = causes.has(cause);
+                *causes = causes.with(cause);
                 !held
             }
             // Somebody who is leaving is not held up.
@@ -268,35 +236,41 @@ impl Conn {
 
     /// A cause holds no longer. Returns whether it was the last one.
     pub(crate) fn handle_resume(&mut self, cause: PauseCause) -> bool {
-        let held = self.is_paused_by(cause);
-        self.causes &= !bit(cause);
-        let over = held && self.causes == 0;
-        if over {
+        let State::Paused { causes, .. } = &mut self.state else {
+            return false;
+        };
+        *causes = causes.without(cause);
+        let is_over = *causes == Causes::NONE;
+        if is_over {
             self.enter(State::Open);
         }
-        over
+        is_over
     }
 
     /// We held it up for `ticks`, which were not its own: its clocks stood still.
     pub(crate) fn handle_held(&mut self, ticks: Tick) {
-        self.last_read = self.last_read.wrapping_add(ticks);
-        self.message_since = self.message_since.wrapping_add(ticks);
-        self.idle_looked = self.idle_looked.wrapping_add(ticks);
-        self.message_looked = self.message_looked.wrapping_add(ticks);
-        // And a tick that was not whole: else many short waits would count against it.
-        self.window_since = self.window_since.wrapping_add(ticks + 1);
+        let later = |at: Tick| at.wrapping_add(ticks);
+        self.last_read = later(self.last_read);
+        self.message_since = later(self.message_since);
+        let Some(more) = &mut self.more else { return };
+        more.idle_looked = more.idle_looked.map(later);
+        more.message_looked = more.message_looked.map(later);
+        if let Some(window) = &mut more.window {
+            // And a tick that was not whole: else many short waits would count against it.
+            window.since = later(window.since).wrapping_add(1);
+        }
     }
 
     /// Its peer finished. What is told of a connection that is closed is told too late to mean anything.
     pub(crate) fn handle_fin(&mut self, now: Tick) {
-        if self.peer_end == PeerEnd::Sending && !self.is_closed() {
-            self.finish(PeerEnd::Fin { at: now });
+        if self.peer_end == Ended::Not && !self.is_closed() {
+            self.finish(Ended::Fin, now);
         }
     }
 
     pub(crate) fn handle_reset(&mut self, now: Tick) {
-        if !matches!(self.peer_end, PeerEnd::Reset { .. }) && !self.is_closed() {
-            self.finish(PeerEnd::Reset { at: now });
+        if self.peer_end != Ended::Reset && !self.is_closed() {
+            self.finish(Ended::Reset, now);
         }
     }
 
@@ -306,7 +280,6 @@ impl Conn {
     pub(crate) fn handle_close(&mut self, reason: CloseReason, until: Tick) -> bool {
         match self.state {
             State::Open | State::Paused { .. } => {
-                self.causes = 0;
                 self.enter(State::Draining { reason, until });
                 true
             }
@@ -330,25 +303,20 @@ impl Conn {
             State::Draining { reason, .. } | State::Closed { reason } => reason,
             State::Open | State::Paused { .. } => reason,
         };
-        self.causes = 0;
         self.enter(State::Closed { reason });
     }
 
     /// It was due for eviction by this reason, and the kernel held bytes for it: it has a second to be
     /// read once more. Each reason has its own second: else one would put the other off, again and again.
     pub(crate) fn handle_look(&mut self, reason: CloseReason, now: Tick) {
+        let more = self.more();
         match reason {
-            CloseReason::Idle => {
-                self.looks |= IDLE_LOOKED;
-                self.idle_looked = now;
-            }
-            CloseReason::Message => {
-                self.looks |= MESSAGE_LOOKED;
-                self.message_looked = now;
-            }
+            CloseReason::Idle => more.idle_looked = Some(now),
+            CloseReason::Message => more.message_looked = Some(now),
             CloseReason::Trickle => {
-                self.looks |= TRICKLE_LOOKED;
-                self.window_since = now;
+                if let Some(window) = &mut more.window {
+                    (window.since, window.is_looked) = (now, true);
+                }
             }
             other => unreachable!("nobody is looked at for {other}"),
         }
@@ -356,13 +324,16 @@ impl Conn {
 
     /// When it was last looked at for this reason.
     pub(crate) fn looked(&self, reason: CloseReason) -> Option<Tick> {
-        let (bit, at) = match reason {
-            CloseReason::Idle => (IDLE_LOOKED, self.idle_looked),
-            CloseReason::Message => (MESSAGE_LOOKED, self.message_looked),
-            CloseReason::Trickle => (TRICKLE_LOOKED, self.window_since),
-            _ => return None,
-        };
-        (self.looks & bit != 0).then_some(at)
+        let more = self.more.as_ref()?;
+        match reason {
+            CloseReason::Idle => more.idle_looked,
+            CloseReason::Message => more.message_looked,
+            CloseReason::Trickle => {
+                let window = more.window.as_ref().filter(|window| window.is_looked);
+                window.map(|window| window.since)
+            }
+            _ => None,
+        }
     }
 
     /// Which deadline has come? `frozen` is for how long it has been waiting for its ring.
@@ -413,10 +384,10 @@ impl Conn {
         let window = clocks
             .window
             .filter(|_| begun && self.state == State::Open)
-            .map(|time| {
-                let looked = self.looks & TRICKLE_LOOKED != 0;
-                let time = if looked { LOOK } else { time };
-                (self.window_since.wrapping_add(time), Expired::Weigh)
+            .zip(self.window())
+            .map(|(time, window)| {
+                let time = if window.is_looked { LOOK } else { time };
+                (window.since.wrapping_add(time), Expired::Weigh)
             });
         earlier(earlier(message, window), idle)
     }
@@ -451,21 +422,26 @@ impl Conn {
     }
 
     pub(crate) fn peer_end(&self) -> PeerEnd {
-        self.peer_end
+        let at = self.peer_ended_at;
+        match self.peer_end {
+            Ended::Not => PeerEnd::Sending,
+            Ended::Fin => PeerEnd::Fin { at },
+            Ended::Reset => PeerEnd::Reset { at },
+        }
     }
 
     /// Has its peer said that nothing will follow?
     pub(crate) fn has_finished(&self) -> bool {
-        matches!(self.peer_end, PeerEnd::Fin { .. })
+        self.peer_end == Ended::Fin
     }
 
     pub(crate) fn is_paused_by(&self, cause: PauseCause) -> bool {
-        self.causes & bit(cause) != 0
+        matches!(self.state, State::Paused { causes, .. } if causes.has(cause))
     }
 
     /// Do its own clocks stand still, for a cause that is no fault of its peer's?
     pub(crate) fn is_frozen(&self) -> bool {
-        self.causes & (bit(PauseCause::Operator) | bit(PauseCause::Rate)) != 0
+        self.is_paused_by(PauseCause::Operator) || self.is_paused_by(PauseCause::Rate)
     }
 
     /// May it stand in its ring's FIFO? Whoever reads into the ring, or still has to publish.
@@ -522,14 +498,36 @@ impl Conn {
 
     /// What came since the window of the least rate began.
     pub(crate) fn window_bytes(&self) -> u64 {
-        self.received - self.window_from
+        self.window()
+            .map_or(0, |window| self.received - window.from)
+    }
+
+    fn window(&self) -> Option<&Window> {
+        self.more.as_ref()?.window.as_ref()
+    }
+
+    fn window_mut(&mut self) -> Option<&mut Window> {
+        self.more.as_mut()?.window.as_mut()
+    }
+
+    fn discarded(&self) -> u64 {
+        self.more.as_ref().map_or(0, |more| more.discarded)
+    }
+
+    /// What few connections need, if this one ever did.
+    pub(crate) fn seldom(&self) -> Option<&More> {
+        self.more.as_deref()
+    }
+
+    pub(crate) fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 
     pub(crate) fn books(&self) -> Books {
         Books {
             received: self.received,
             published: self.published,
-            discarded: self.discarded,
+            discarded: self.discarded(),
             staged: u64::from(self.staged),
         }
     }

@@ -12,7 +12,7 @@ const CLOCKS: Clocks = Clocks {
 };
 
 fn open() -> Conn {
-    Conn::new(0)
+    Conn::new(0).weighed()
 }
 
 fn paused(cause: PauseCause) -> Conn {
@@ -379,7 +379,7 @@ fn happen(conn: &mut Conn, event: u8, ticks: Tick, now: Tick) {
         7 => conn.handle_look(CloseReason::Trickle, now),
         8 => conn.handle_window(now),
         2 => conn.handle_held(ticks),
-        3 => assert!(conn.handle_pause(PauseCause::Operator, now) || conn.causes != 0),
+        3 => assert!(conn.handle_pause(PauseCause::Operator, now) || conn.state() != State::Open),
         4 => assert!(conn.handle_resume(PauseCause::Operator) || conn.state() == State::Open),
         _ => {
             conn.handle_read(1, now);

@@ -14,7 +14,7 @@ use crate::ring::record::{Header, Kind, Opened, PackedPeer};
 struct Entry {
     address: [u8; 16],
     generation: u32,
-    port: u16,
+    port: [u8; 2],
     listener: u8,
     /// Bits 0 to 3: the settled framing. Bits 4 and 5: the kind of peer, 0 for a slot not seen yet.
     /// Bit 7: its `Closed` was released.
@@ -28,7 +28,7 @@ impl Entry {
     const VACANT: Self = Self {
         address: [0; 16],
         generation: 0,
-        port: 0,
+        port: [0; 2],
         listener: 0,
         kind: 0,
     };

@@ -3,7 +3,7 @@
 
 use super::input::Input;
 use crate::close::{CloseReason, Farewell, PauseCause, Reason};
-use crate::conn::{Clocks, Conn, Expired, PeerEnd, State, Tick};
+use crate::conn::{Causes, Clocks, Conn, Expired, PeerEnd, State, Tick};
 use crate::frame::Partial;
 
 /// A second, for which an eviction that is due is put off when the kernel holds bytes.
@@ -44,7 +44,7 @@ pub fn connection(data: &[u8]) -> bool {
         age: setting().map(|age| 4 * age),
         linger: 0,
     };
-    let mut conn = Conn::new(born);
+    let mut conn = Conn::new(born).weighed();
     let mut told = History::default();
     let mut now = 0;
     let mut reached = false;
@@ -347,7 +347,10 @@ impl History {
         let stage = self.stage();
         let state = match (stage, self.paused_since()) {
             (Stage::Here, None) => State::Open,
-            (Stage::Here, Some(since)) => State::Paused { since: at(since) },
+            (Stage::Here, Some(since)) => State::Paused {
+                since: at(since),
+                causes: self.causes().into_iter().fold(Causes::NONE, Causes::with),
+            },
             (Stage::Leaving(reason, until), _) => State::Draining {
                 reason,
                 until: at(until),

@@ -5,7 +5,7 @@
 
 use super::drain::Phase;
 use super::slots::{Slot, token};
-use super::{FIRST_READ_SIZE, Reactor, system};
+use super::{Reactor, system};
 use crate::close::{CloseReason, RefuseReason};
 use crate::conn::Conn;
 use crate::net::{AcceptError, Net, Refusal};
@@ -96,18 +96,19 @@ impl<N: Net> Reactor<N> {
             takes.then_some(lane.connections)
         });
         let consumer = self.route.choose(listener, &peer, loads);
-        let mut slot = Slot::new(
-            Conn::new(self.tick).spread(spread(generation)),
-            stream,
-            generation,
-            peer,
-        );
+        let mut conn = Conn::new(self.tick).spread(spread(generation));
+        conn.framing = self.listeners[listener].framing.code();
+        if self.least_rate.is_some() {
+            conn = conn.weighed();
+        }
+        let mut slot = Slot::new(conn, stream, generation, peer);
         slot.consumer = consumer as u8;
         slot.listener = listener as u8;
-        slot.framing = self.listeners[listener].framing.code();
-        slot.read_class = FIRST_READ_SIZE;
         let inserted = self.slots.insert(slot);
         debug_assert_eq!(inserted, key);
+        if let Some(rates) = &mut self.rates {
+            rates.open(key);
+        }
         self.lanes[consumer].connections += 1;
         self.counters.open.set(self.counters.open.read() + 1);
         self.counters.peak_open.raise_to(self.admission.connect());

@@ -58,7 +58,7 @@ impl Reactor<SimNet> {
             let lane = &self.lanes[usize::from(slot.consumer)];
             Seen {
                 id: self.id(key),
-                peer: slot.peer,
+                peer: slot.peer(),
                 consumer: usize::from(slot.consumer),
                 open: slot.stream.is_some(),
                 reason: slot.conn.reason(),
@@ -236,7 +236,7 @@ impl Reactor<SimNet> {
             slot.conn
         );
         let rests = slot.stream.is_some()
-            && !slot.ready
+            && !slot.is_ready()
             && matches!(slot.place, Place::Nowhere | Place::Resting)
             && slot.conn.state() == State::Open;
         assert_eq!(
@@ -251,7 +251,7 @@ impl Reactor<SimNet> {
         } else if slot.owes() && slot.place == Place::Nowhere {
             let discards = self.lanes[usize::from(slot.consumer)].discards;
             assert!(!discards, "{key}: nobody will tell its gap");
-        } else if slot.ready && slot.place == Place::Nowhere {
+        } else if slot.is_ready() && slot.place == Place::Nowhere {
             assert!(
                 held(PauseCause::Operator) || waits_alone,
                 "{key}: has something to be read, and nobody will: {:?}",
@@ -275,7 +275,7 @@ impl Reactor<SimNet> {
         if truth.edge {
             return;
         }
-        if matches!(slot.place, Place::Nowhere | Place::Resting) && !slot.ready {
+        if matches!(slot.place, Place::Nowhere | Place::Resting) && !slot.is_ready() {
             assert_eq!(
                 truth.watch,
                 Some(Watch::Read),
@@ -412,7 +412,7 @@ impl Reactor<SimNet> {
         let deadline = slot.conn.poll_timeout(&self.clocks, waits);
         let until = self.rate_until(key);
         if let (Some(until), Some(rates)) = (until, &self.rates) {
-            let at = rates.own_goes_on_at(slot);
+            let at = rates.own_goes_on_at(key);
             assert!(
                 has_come(at, until),
                 "{key}: may go on at {at}, waits until {until}"

@@ -97,7 +97,7 @@ impl<N: Net> Reactor<N> {
             return self.begin_close(key, reason);
         }
         slot.conn.handle_look(reason, self.tick);
-        slot.ready = true;
+        slot.mark_ready();
         self.enqueue(key);
         self.rearm(key);
     }

@@ -48,7 +48,7 @@ impl<N: Net> Reactor<N> {
             self.dequeue(key);
         }
         // What the kernel holds is read now: an edge may have been spent on it already.
-        self.slots[key].ready = true;
+        self.slots[key].mark_ready();
         self.enqueue(key);
         self.rearm(key);
     }
@@ -104,8 +104,7 @@ impl<N: Net> Reactor<N> {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.slots[key].ready = false;
-                    self.watch_again(key);
+                    self.note_drained(key);
                     return Served::Out;
                 }
                 Err(_) => {
@@ -120,7 +119,7 @@ impl<N: Net> Reactor<N> {
     /// Books discarded bytes, for the totals and for the next gap.
     fn add_discard(&mut self, key: u32, reason: DiscardReason, bytes: u64, messages: u64) {
         self.counters.discarded.add(reason, bytes);
-        let gap = &mut self.slots[key].more().gap;
+        let gap = &mut self.slots[key].conn.more().gap;
         match gap {
             // The reason that the consumer has not heard yet stands for what follows it.
             Some((_, b, m)) => {
@@ -167,10 +166,10 @@ impl<N: Net> Reactor<N> {
         match unread {
             Some(0) => {}
             Some(unread) => {
-                slot.more().unread = unread;
+                slot.conn.more().unread = unread;
                 self.counters.unread.add(unread);
             }
-            None => slot.more().is_unread_unknown = true,
+            None => slot.conn.more().is_unread_unknown = true,
         }
         if let Some(reason) = slot.conn.reason() {
             self.counters.closed.add(reason, 1);
@@ -209,7 +208,7 @@ impl<N: Net> Reactor<N> {
         let framing = match serve::framing_of(listener, slot) {
             // Too short to tell.
             Framing::Auto => {
-                slot.framing = Framing::Line.code();
+                slot.conn.framing = Framing::Line.code();
                 &Framing::Line
             }
             settled => settled,
@@ -249,7 +248,6 @@ impl<N: Net> Reactor<N> {
         let (used, published) = (writer.at, writer.published);
         claim.commit(used, published);
         self.counters.published.add(published);
-        slot.last_position = lane.producer.position();
         lane.grew = true;
         if tell_time.is_some() {
             lane.told_time = Some(self.now.since_start);
@@ -279,7 +277,7 @@ impl<N: Net> Reactor<N> {
         }
         self.closed.push_back(ClosedInfo {
             id,
-            peer: slot.peer,
+            peer: slot.peer(),
             listener: usize::from(slot.listener),
             consumer: usize::from(slot.consumer),
             reason: slot.conn.reason().unwrap_or(CloseReason::Shutdown),

@@ -4,10 +4,10 @@
 //! consumer. Never here: half a message given up while the other half is delivered. What has begun is staged,
 //! as at any other time, and is whole when it ends.
 
+use super::Reactor;
 use super::serve::{self, Served, Writer};
 use super::slots::{Place, Slot};
 use super::wheel::NONE;
-use super::{READ_SIZES, Reactor};
 use crate::close::{CloseReason, DiscardReason};
 use crate::frame::{Cut, MessageIter};
 use crate::net::Net;
@@ -28,7 +28,7 @@ impl<N: Net> Reactor<N> {
         };
         let slot = &mut self.slots[key];
         let staged = slot.conn.staged();
-        let class = READ_SIZES[usize::from(slot.read_class)];
+        let class = slot.read_size.bytes();
         let n = self.staging.may_read(slot.part, slot.consumer, class);
         if n == 0 {
             self.starve(key);
@@ -119,7 +119,7 @@ impl<N: Net> Reactor<N> {
         self.counters.copied.add(copied as u64);
         if let Some(rates) = &mut self.rates {
             let slot = &mut self.slots[key];
-            rates.take(slot, read, messages_read, self.now.since_start);
+            rates.take(key, slot, read, messages_read, self.now.since_start);
         }
         self.after_read(key, read, n, closing);
         read
@@ -158,13 +158,12 @@ impl<N: Net> Reactor<N> {
         serve::tell_gap(&mut writer, slot, id);
         let used = writer.at;
         claim.commit(used, 0);
-        slot.last_position = lane.producer.position();
         lane.grew = true;
         if tell_time.is_some() {
             lane.told_time = Some(self.now.since_start);
         }
         lane.owing.remove(&mut self.slots, key);
-        match self.slots[key].ready {
+        match self.slots[key].is_ready() {
             true => self.enqueue(key),
             false => self.begin_rest(key),
         }
@@ -175,7 +174,7 @@ impl<N: Net> Reactor<N> {
 /// A gap that there is no room to tell. Gaps of several reasons are one by then: that of the full ring, if
 /// that is among them, without which each of the others would have had a gap of its own.
 fn owe_gap<S>(slot: &mut Slot<S>, reason: DiscardReason, bytes: u64, messages: u64) {
-    match &mut slot.more().gap {
+    match &mut slot.conn.more().gap {
         Some((first, b, m)) => {
             if reason == DiscardReason::RingFull {
                 *first = reason;

@@ -19,6 +19,9 @@ use crate::edges;
 use crate::policy::Progress;
 use crate::ring::{Parked, Producer};
 
+/// Milliseconds for which a ring has been blocked. They wrap: nobody waits for fifty days.
+pub(crate) type Mark = u32;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
     Flowing,
@@ -49,6 +52,8 @@ pub(crate) struct Lane {
     resume_at: u64,
     /// Time spent blocked, without the present block.
     blocked: Duration,
+    /// The mark while it flows.
+    flowing_mark: Mark,
     low: usize,
     high: usize,
     pub(crate) connections: usize,
@@ -73,6 +78,7 @@ impl Lane {
             flow: Flow::Flowing,
             resume_at: 0,
             blocked: Duration::ZERO,
+            flowing_mark: 0,
             low,
             high,
             connections: 0,
@@ -141,6 +147,19 @@ impl Lane {
         }
     }
 
+    /// The same as a mark, which tells by how much it went on until a later one.
+    pub(crate) fn mark(&self, now: Duration) -> Mark {
+        match self.is_pausing() {
+            true => self.blocked_until(now).as_millis() as Mark,
+            false => self.flowing_mark,
+        }
+    }
+
+    /// For how long it has been blocked since `mark`.
+    pub(crate) fn since(&self, mark: Mark, now: Duration) -> Duration {
+        Duration::from_millis(self.mark(now).wrapping_sub(mark).into())
+    }
+
     /// There is no room. `false`: there is by now.
     pub(crate) fn block(&mut self, now: Duration) -> bool {
         let target = self.producer.position().saturating_sub(self.low as u64);
@@ -180,6 +199,7 @@ impl Lane {
         let took = now.saturating_sub(since);
         if !self.discards {
             self.blocked += took;
+            self.flowing_mark = self.blocked.as_millis() as Mark;
         }
         Some(took)
     }

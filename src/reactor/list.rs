@@ -120,13 +120,11 @@ impl<N: Net> Reactor<N> {
         };
         let wall = |tick: Tick| -> SystemTime { self.now.wall - ago(tick) };
         let lane = &self.lanes[usize::from(slot.consumer)];
-        let now = self.now.since_start;
-        let ring_wait = (slot.place == Place::Ring && lane.is_pausing())
-            .then(|| lane.blocked_until(now) - slot.blocked_mark);
+        let ring_wait = (slot.place == Place::Ring && lane.is_pausing()).then(|| self.lasted(key));
         let (state, state_for) = match (conn.state(), ring_wait) {
             (State::Closed { .. }, _) => ("closed", Duration::ZERO),
             (State::Draining { .. }, _) => ("draining", Duration::ZERO),
-            (State::Paused { since }, _) => ("paused", ago(since)),
+            (State::Paused { since, .. }, _) => ("paused", ago(since)),
             (State::Open, Some(waited)) => ("paused", waited),
             (State::Open, None) => ("open", ago(conn.opened())),
         };
@@ -145,7 +143,7 @@ impl<N: Net> Reactor<N> {
         };
         ConnectionInfo {
             id: self.id(key),
-            peer: slot.peer,
+            peer: slot.peer(),
             listener: usize::from(slot.listener),
             consumer: usize::from(slot.consumer),
             state,

@@ -20,6 +20,7 @@ mod listener;
 mod pause;
 mod pressure;
 mod rate;
+mod read_size;
 mod room;
 mod serve;
 mod slots;
@@ -50,9 +51,10 @@ use self::listener::Listener;
 pub(crate) use self::pressure::Gate;
 use self::rate::Rates;
 pub(crate) use self::rate::{Common, RateParts, SHAPED_BYTES};
+pub(crate) use self::read_size::READ_SIZES;
 use self::serve::Served;
 pub(crate) use self::serve::claim_len;
-use self::slots::{Fifo, Place, Slot, Slots, token};
+use self::slots::{Fifo, Place, Readiness, Slot, Slots, token};
 use self::staging::Staging;
 pub(crate) use self::stalled::{OnStall, StallPolicy};
 pub(crate) use self::together::Together;
@@ -70,11 +72,6 @@ use crate::status::ClosedInfo;
 /// Reads, and bytes, for one ring in one turn; then everybody else has a turn.
 const READ_BUDGET: usize = 64;
 const BYTE_BUDGET: usize = 1 << 20;
-/// A connection's read size: doubled after a full read, halved after two that fill less than a quarter.
-/// A fixed size of 64 KiB was measured to thrash against the ring's room.
-pub(crate) const READ_SIZES: [usize; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
-/// Where a connection begins.
-const FIRST_READ_SIZE: u8 = 2;
 /// A turn that takes longer is counted.
 const LONG_TURN: Duration = Duration::from_millis(50);
 /// Ended connections that are remembered.
@@ -415,13 +412,15 @@ impl<N: Net> Reactor<N> {
     fn handle_event(&mut self, key: u32, event: &Event) {
         let tick = self.tick;
         let slot = &mut self.slots[key];
-        let Some(stream) = &slot.stream else { return };
+        if slot.stream.is_none() {
+            return;
+        }
+        slot.mark_ready();
         if event.error {
             slot.conn.handle_reset(tick);
         } else if event.read_closed {
             slot.conn.handle_fin(tick);
         }
-        slot.ready = true;
         let blocked = self.lanes[usize::from(slot.consumer)].is_pausing();
         let waits = match slot.place {
             Place::Ring => blocked,
@@ -435,7 +434,7 @@ impl<N: Net> Reactor<N> {
         // Who has finished with nothing unread holds no descriptor from now on: were it to stand in the
         // FIFO until a read says so, the ring might be full by then.
         let has_left = event.error || event.read_closed;
-        if has_left && (waits || !event.error) && self.net.unread(stream) == Some(0) {
+        if has_left && (waits || !event.error) && self.is_drained(key) {
             return if event.error {
                 self.end_broken(key)
             } else {
@@ -446,17 +445,22 @@ impl<N: Net> Reactor<N> {
             return self.enqueue(key);
         }
         // Paused: who sends on is switched to the mask that is silent for it.
-        if slot.watch == Watch::Read {
+        let slot = &mut self.slots[key];
+        if slot.readiness == Readiness::Ready {
             edges::note("registration", "read", "hang-up");
-            slot.watch = Watch::HangUp;
-            if let Err(error) = self
-                .net
-                .watch(stream, token(slot.generation, key), Watch::HangUp)
-            {
-                return self.end(key, system(&error));
-            }
+            slot.readiness = Readiness::Unwatched;
+            self.watch(key, Watch::HangUp);
         }
         self.enqueue(key);
+    }
+
+    fn watch(&mut self, key: u32, watch: Watch) {
+        let slot = &self.slots[key];
+        let Some(stream) = &slot.stream else { return };
+        let token = token(slot.generation, key);
+        if let Err(error) = self.net.watch(stream, token, watch) {
+            self.end(key, system(&error));
+        }
     }
 
     fn serve_lanes(&mut self) {
@@ -569,7 +573,7 @@ fn system(error: &io::Error) -> CloseReason {
     CloseReason::System(
         error
             .raw_os_error()
-            .and_then(|e| u16::try_from(e).ok())
+            .and_then(|e| u8::try_from(e).ok())
             .unwrap_or(0),
     )
 }

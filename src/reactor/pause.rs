@@ -24,7 +24,7 @@ fn gives_back<S>(slot: &mut Slot<S>, cause: PauseCause, now: Tick) -> Tick {
     }
     let is_held = |other: &&PauseCause| **other != cause && slot.conn.is_paused_by(**other);
     let other = FREEZING.iter().find(is_held).map(|other| other.index());
-    let paused_at = slot.more().paused_at;
+    let paused_at = slot.conn.more().paused_at;
     let began = paused_at[cause.index()];
     let until = other.map_or(now, |other| paused_at[other]);
     if has_come(until, began) {
@@ -61,7 +61,7 @@ impl<N: Net> Reactor<N> {
         }
         let lane = &mut self.lanes[usize::from(slot.consumer)];
         slot.queued_at = self.tick;
-        slot.blocked_mark = lane.blocked_until(self.now.since_start);
+        slot.blocked_mark = lane.mark(self.now.since_start);
         lane.fifo.push(&mut self.slots, key);
     }
 
@@ -95,8 +95,14 @@ impl<N: Net> Reactor<N> {
         if slot.place != Place::Ring || slot.conn.is_closed() {
             return Duration::ZERO;
         }
+        self.lasted(key)
+    }
+
+    /// The same of one that stands in the FIFO.
+    pub(super) fn lasted(&self, key: u32) -> Duration {
+        let slot = &self.slots[key];
         let lane = &self.lanes[usize::from(slot.consumer)];
-        lane.blocked_until(self.now.since_start) - slot.blocked_mark
+        lane.since(slot.blocked_mark, self.now.since_start)
     }
 
     /// Books the wait for its ring up to now: before a read, whose bytes have not waited.
@@ -106,7 +112,8 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let slot = &mut self.slots[key];
-        slot.blocked_mark += waited;
+        let lane = &self.lanes[usize::from(slot.consumer)];
+        slot.blocked_mark = lane.mark(self.now.since_start);
         slot.conn.handle_held(tick_of(waited));
         slot.add_pause(PauseCause::Ring, waited);
         self.counters.add_pause(PauseCause::Ring, waited);
@@ -116,7 +123,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn pauses_so_far(&self, key: u32) -> Vec<(PauseCause, Pauses)> {
         let slot = &self.slots[key];
         let waited = self.waited(key);
-        let present = |cause| match (cause, &slot.more) {
+        let present = |cause| match (cause, slot.conn.seldom()) {
             (PauseCause::Ring, _) => waited,
             (cause, Some(more)) if slot.conn.is_paused_by(cause) => {
                 tick_time(self.tick.wrapping_sub(more.paused_at[cause.index()]))
@@ -140,7 +147,9 @@ impl<N: Net> Reactor<N> {
         if !slot.conn.is_paused_by(cause) {
             return;
         }
-        let took = self.tick.wrapping_sub(slot.more().paused_at[cause.index()]);
+        let took = self
+            .tick
+            .wrapping_sub(slot.conn.more().paused_at[cause.index()]);
         let held = gives_back(slot, cause, self.tick);
         slot.conn.handle_held(held);
         if cause == PauseCause::Rate {
@@ -251,7 +260,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn hold(&mut self, key: u32, cause: PauseCause) {
         let slot = &mut self.slots[key];
         if slot.conn.handle_pause(cause, self.tick) {
-            slot.more().paused_at[cause.index()] = self.tick;
+            slot.conn.more().paused_at[cause.index()] = self.tick;
             self.leave_rest(key);
             if cause == PauseCause::Rate {
                 let held = &self.counters.held_by_rate;
@@ -265,7 +274,7 @@ impl<N: Net> Reactor<N> {
         let slot = &mut self.slots[key];
         if slot.conn.handle_resume(cause) {
             slot.conn.handle_window(self.tick);
-            match slot.ready {
+            match slot.is_ready() {
                 true => self.enqueue(key),
                 false => self.begin_rest(key),
             }

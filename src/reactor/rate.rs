@@ -67,7 +67,7 @@ pub(crate) struct RateParts {
     pub(crate) reactors: usize,
 }
 
-/// What a connection has of it: made at its first read.
+/// What a connection has of it.
 #[derive(Debug, Default)]
 pub(crate) struct Shaped {
     own: [Bucket; 2],
@@ -95,6 +95,8 @@ struct Pool {
 pub(crate) struct Rates {
     parts: RateParts,
     pools: Vec<Pool>,
+    /// By the connections' keys.
+    shaped: Vec<Shaped>,
 }
 
 /// So many messages, in bytes.
@@ -153,8 +155,18 @@ impl Rates {
         };
         Self {
             pools: parts.common.iter().map(pool).collect(),
+            shaped: Vec::new(),
             parts,
         }
+    }
+
+    /// A connection that has just come.
+    pub(super) fn open(&mut self, key: u32) {
+        let place = key as usize;
+        if place >= self.shaped.len() {
+            self.shaped.resize_with(place + 1, Shaped::default);
+        }
+        self.shaped[place] = Shaped::default();
     }
 
     /// Are there limits for messages, which have to be counted?
@@ -165,7 +177,8 @@ impl Rates {
     /// A read has brought so much.
     pub(super) fn take<S>(
         &mut self,
-        slot: &mut Slot<S>,
+        key: u32,
+        slot: &Slot<S>,
         bytes: usize,
         messages: u64,
         now: Duration,
@@ -176,7 +189,7 @@ impl Rates {
         for (share, n) in pool.shares.iter_mut().zip(taken) {
             share.take(n);
         }
-        let shaped = slot.more().shaped();
+        let shaped = &mut self.shaped[key as usize];
         for (kind, limit) in self.parts.connection.iter().enumerate() {
             if let Some(limit) = limit {
                 shaped.own[kind].take(limit, taken[kind], now);
@@ -212,21 +225,17 @@ impl Rates {
     /// When the queue of this one's listener goes on, as its bucket has it.
     pub(super) fn line_goes_on_at<S>(&self, slots: &Slots<S>, key: u32) -> Duration {
         let pool = &self.pools[usize::from(slots[key].listener)];
-        let head = &slots[pool.waiting.head().expect("somebody waits")];
-        let mean = head
-            .more
-            .as_ref()
-            .map_or(0, |more| more.shaped.as_ref().map_or(0, |s| s.mean));
-        match pool.allows(&self.parts.listener, mean, head.conn.staged() as u64) {
+        let head = pool.waiting.head().expect("somebody waits");
+        let mean = self.shaped[head as usize].mean;
+        match pool.allows(&self.parts.listener, mean, slots[head].conn.staged() as u64) {
             Some(_) => Duration::ZERO,
             None => Duration::from_nanos(pool.comes_at().expect("nothing is to come for a queue")),
         }
     }
 
     /// The tick by which a connection's own buckets let it go on.
-    pub(super) fn own_goes_on_at<S>(&self, slot: &Slot<S>) -> Tick {
-        let shaped = slot.more.as_ref().and_then(|more| more.shaped.as_ref());
-        let shaped = shaped.expect("it has been metered");
+    pub(super) fn own_goes_on_at(&self, key: u32) -> Tick {
+        let shaped = &self.shaped[key as usize];
         let limits = self.parts.connection.iter().zip(shaped.own);
         let at = limits.filter_map(|(limit, bucket)| Some(bucket.goes_on_at(limit.as_ref()?)));
         tick_at(at.max().expect("a limit"))
@@ -257,13 +266,13 @@ impl<N: Net> Reactor<N> {
         let Some(rates) = &mut self.rates else {
             return Some(usize::MAX);
         };
-        let slot = &mut self.slots[key];
+        let slot = &self.slots[key];
         if slot.conn.reason().is_some() {
             return Some(usize::MAX);
         }
         let now = nanos(self.now.since_start);
         let (listener, staged) = (usize::from(slot.listener), slot.conn.staged() as u64);
-        let shaped = slot.more().shaped();
+        let shaped = &mut rates.shaped[key as usize];
         let (called, mean) = (shaped.called, shaped.mean);
         let mut most = u64::MAX;
         let mut until = None;
@@ -307,8 +316,8 @@ impl<N: Net> Reactor<N> {
     fn wait_in_line(&mut self, key: u32, listener: usize) {
         self.dequeue(key);
         self.hold(key, PauseCause::Rate);
-        self.slots[key].more().shaped().called = false;
         if let Some(rates) = &mut self.rates {
+            rates.shaped[key as usize].called = false;
             rates.pools[listener].waiting.push(&mut self.slots, key);
         }
     }
@@ -317,8 +326,8 @@ impl<N: Net> Reactor<N> {
     pub(super) fn rate_until(&self, key: u32) -> Option<Tick> {
         let slot = &self.slots[key];
         let waits = slot.place != Place::Rate && slot.conn.is_paused_by(PauseCause::Rate);
-        let shaped = slot.more.as_ref()?.shaped.as_ref()?;
-        waits.then_some(shaped.until)
+        let rates = self.rates.as_ref().filter(|_| waits)?;
+        Some(rates.shaped[key as usize].until)
     }
 
     /// Calls those who wait for a listener's bucket, as far as it goes.
@@ -346,9 +355,8 @@ impl<N: Net> Reactor<N> {
         let key = pool.waiting.head()?;
         let now = nanos(self.now.since_start);
         pool.settle(now);
-        let slot = &mut self.slots[key];
-        let staged = slot.conn.staged() as u64;
-        let shaped = slot.more().shaped();
+        let staged = self.slots[key].conn.staged() as u64;
+        let shaped = &mut rates.shaped[key as usize];
         let limits = &rates.parts.listener;
         let allowed = match pool.allows(limits, shaped.mean, staged) {
             Some(allowed) => allowed,

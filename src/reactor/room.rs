@@ -29,7 +29,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let slot = &mut self.slots[key];
-        let rests = slot.place == Place::Nowhere && !slot.ready && slot.stream.is_some();
+        let rests = slot.place == Place::Nowhere && !slot.is_ready() && slot.stream.is_some();
         if rests && slot.conn.state() == State::Open {
             slot.queued_at = self.tick;
             let list = &mut self.listeners[usize::from(slot.listener)].resting;
@@ -131,7 +131,7 @@ impl<N: Net> Reactor<N> {
                 self.listeners[place].victim = Some(victim);
                 return self.end(key, CloseReason::Evicted);
             }
-            self.slots[key].ready = true;
+            self.slots[key].mark_ready();
             self.enqueue(key);
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::lane::Lane;
 use super::rate::messages_in;
-use super::slots::{Slot, token};
+use super::slots::{Readiness, Slot};
 use super::wheel::NONE;
 use super::{Counters, Listening, READ_SIZES, Reactor, system};
 use crate::close::{CloseReason, DiscardReason};
@@ -119,20 +119,20 @@ pub(crate) fn introduce<S>(
     if let Some(nanos) = tell_time {
         writer.time(nanos);
     }
-    if !slot.introduced {
+    if !slot.conn.is_introduced {
         let opened = Opened {
-            peer: slot.peer,
+            peer: slot.peer(),
             listener: slot.listener,
-            framing: slot.framing,
+            framing: slot.conn.framing,
         };
         writer.opened(id, &opened);
-        slot.introduced = true;
+        slot.conn.is_introduced = true;
     }
 }
 
 /// Writes the gap that is pending, if any.
 pub(crate) fn tell_gap<S>(writer: &mut Writer<'_>, slot: &mut Slot<S>, id: ConnectionId) {
-    if let Some((reason, bytes, messages)) = slot.more.as_mut().and_then(|more| more.gap.take()) {
+    if let Some((reason, bytes, messages)) = slot.take_gap() {
         writer.gap(
             id,
             &Gap {
@@ -146,8 +146,8 @@ pub(crate) fn tell_gap<S>(writer: &mut Writer<'_>, slot: &mut Slot<S>, id: Conne
 
 pub(crate) fn framing_of<'a, S>(listener: &'a Framing, slot: &Slot<S>) -> &'a Framing {
     match listener {
-        Framing::Auto if slot.framing == Framing::Octet.code() => &Framing::Octet,
-        Framing::Auto if slot.framing == Framing::Line.code() => &Framing::Line,
+        Framing::Auto if slot.conn.framing == Framing::Octet.code() => &Framing::Octet,
+        Framing::Auto if slot.conn.framing == Framing::Line.code() => &Framing::Line,
         other => other,
     }
 }
@@ -185,7 +185,7 @@ impl<N: Net> Reactor<N> {
 
         // What the read may leave over must have a place, before it is taken from the kernel.
         let staged = slot.conn.staged();
-        let class = READ_SIZES[usize::from(slot.read_class)];
+        let class = slot.read_size.bytes();
         let n = self.staging.may_read(slot.part, slot.consumer, class);
         if n == 0 {
             self.starve(key);
@@ -200,7 +200,7 @@ impl<N: Net> Reactor<N> {
         if tell_time.is_some() {
             lead += record::TIME_LEN;
         }
-        if !slot.introduced {
+        if !slot.conn.is_introduced {
             lead += record::OPENED_LEN;
         }
         let buf = claim.bytes();
@@ -261,7 +261,7 @@ impl<N: Net> Reactor<N> {
             }
             [Cut::Messages { start: 0, end }]
             | [Cut::Messages { start: 0, end }, Cut::Rest { .. }]
-                if slot.more.as_ref().is_none_or(|more| more.gap.is_none()) =>
+                if slot.gap().is_none() =>
             {
                 buf[lead..at].copy_from_slice(old_part);
                 copied += staged;
@@ -323,14 +323,13 @@ impl<N: Net> Reactor<N> {
         }
         slot.conn.handle_cut(published, discarded, staged_now);
         if let Some(rates) = &mut self.rates {
-            rates.take(slot, read, messages, self.now.since_start);
+            rates.take(key, slot, read, messages, self.now.since_start);
         }
         debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
         self.counters.published.add(published);
         self.counters.copied.add(copied as u64);
         let lane = &mut self.lanes[lane_place];
         if published > 0 || discarded > 0 {
-            slot.last_position = lane.producer.position();
             lane.grew = true;
             if tell_time.is_some() {
                 lane.told_time = Some(self.now.since_start);
@@ -349,16 +348,16 @@ impl<N: Net> Reactor<N> {
         closing: Option<CloseReason>,
     ) {
         let slot = &mut self.slots[key];
-        adapt(slot, read, asked);
+        slot.read_size = slot.read_size.after(read, asked);
         // A short read means drained, unless the peer has ended: then it is read to its end.
-        slot.ready = read == asked || slot.conn.peer_end() != PeerEnd::Sending;
+        let is_drained = read < asked && slot.conn.peer_end() == PeerEnd::Sending;
 
         self.dequeue(key);
         if let Some(reason) = closing {
             return self.begin_close(key, reason);
         }
-        if !self.slots[key].ready {
-            self.watch_again(key);
+        if is_drained {
+            self.note_drained(key);
             self.owe(key);
             self.begin_rest(key);
         } else if self.slots[key].conn.has_finished() && self.is_drained(key) {
@@ -378,9 +377,8 @@ impl<N: Net> Reactor<N> {
 
     /// It has nothing to be read, and is out of service until the next event.
     pub(super) fn rest(&mut self, key: u32) {
-        self.slots[key].ready = false;
         self.dequeue(key);
-        self.watch_again(key);
+        self.note_drained(key);
         self.owe(key);
         self.begin_rest(key);
         self.rearm(key);
@@ -399,22 +397,16 @@ impl<N: Net> Reactor<N> {
         Served::Out
     }
 
-    /// Drained: whoever had been switched to hang-ups alone is watched for bytes again. Bytes that came
-    /// in between raise an edge.
-    pub(super) fn watch_again(&mut self, key: u32) {
+    /// Whoever had been switched to hang-ups alone is watched for bytes again. Bytes that came in between
+    /// raise an edge.
+    pub(super) fn note_drained(&mut self, key: u32) {
         let slot = &mut self.slots[key];
-        if slot.watch == Watch::Read {
+        let before = std::mem::replace(&mut slot.readiness, Readiness::Drained);
+        if before != Readiness::Unwatched {
             return;
         }
         edges::note("registration", "hang-up", "read");
-        slot.watch = Watch::Read;
-        let Some(stream) = &slot.stream else { return };
-        if let Err(error) = self
-            .net
-            .watch(stream, token(slot.generation, key), Watch::Read)
-        {
-            self.end(key, system(&error));
-        }
+        self.watch(key, Watch::Read);
     }
 }
 
@@ -428,10 +420,10 @@ pub(super) fn cut<S, L>(
 ) -> usize {
     let listener = &listening.framing;
     if matches!(listener, Framing::Auto)
-        && slot.framing == Framing::Auto.code()
+        && slot.conn.framing == Framing::Auto.code()
         && let Some(settled) = frame::settle(staged, fresh)
     {
-        slot.framing = settled.code();
+        slot.conn.framing = settled.code();
     }
     let framing = framing_of(listener, slot);
     if matches!(framing, Framing::Auto) {
@@ -526,31 +518,15 @@ pub(crate) fn add_gap<S>(
     bytes: u64,
     messages: u64,
 ) {
-    match &mut slot.more().gap {
+    match &mut slot.conn.more().gap {
         Some((same, b, m)) if *same == reason => {
             *b += bytes;
             *m += messages;
         }
         _ => {
             tell_gap(writer, slot, id);
-            slot.more().gap = Some((reason, bytes, messages));
+            slot.conn.more().gap = Some((reason, bytes, messages));
         }
-    }
-}
-
-fn adapt<S>(slot: &mut Slot<S>, read: usize, asked: usize) {
-    let class = READ_SIZES[usize::from(slot.read_class)];
-    if read == class && usize::from(slot.read_class) + 1 < READ_SIZES.len() {
-        slot.read_class += 1;
-        slot.small_reads = 0;
-    } else if asked == class && read < class / 4 {
-        slot.small_reads += 1;
-        if slot.small_reads == 2 {
-            slot.read_class = slot.read_class.saturating_sub(1);
-            slot.small_reads = 0;
-        }
-    } else {
-        slot.small_reads = 0;
     }
 }
 

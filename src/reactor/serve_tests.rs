@@ -99,7 +99,7 @@ impl Dense {
         let id = ConnectionId::new(0, 1, 0);
         let peer = Peer::Unix { pid: 1, uid: 1 };
         let mut slot = Slot::new(Conn::new(0), (), 1, peer);
-        slot.introduced = self.introduced;
+        slot.conn.is_introduced = self.introduced;
         let counters = Counters::new(1, 1);
         let (mut partial, mut cuts, mut staged) = (Partial::default(), Vec::new(), Vec::new());
         let (mut published, mut discarded, mut received) = (0, 0, 0);

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::rate::Shaped;
+use super::lane::Mark;
+use super::read_size::ReadSize;
 use super::staging::PartKey;
 use super::wheel::{Link, Links, NONE};
-use crate::close::{DiscardReason, PauseCause, Reason};
+use crate::close::{DiscardReason, PauseCause};
 use crate::conn::{Conn, Tick};
-use crate::net::{Token, Watch};
+use crate::net::{MioStream, Token};
 use crate::peer::Peer;
+use crate::ring::record::PackedPeer;
 use crate::status::Pauses;
 
 /// Which queue a slot stands in; it stands in one at most.
@@ -37,67 +39,41 @@ pub(crate) enum Place {
     Dead,
 }
 
-/// A connection with all that the reactor keeps for it.
+/// What is known of the bytes that the kernel holds for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// Read to its end: the next byte raises an edge.
+    Drained,
+    /// An edge came, and has not been read to its end.
+    Ready,
+    /// The same, and it is watched for hang-ups alone until it is drained.
+    Unwatched,
+}
+
+/// A connection with all that the reactor keeps for it: two lines of the cache.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Slot<S> {
     pub(crate) conn: Conn,
     /// `None` once it is closed.
     pub(crate) stream: Option<S>,
     pub(crate) generation: u32,
     pub(crate) place: Place,
-    /// An edge came and has not been read to its end.
-    pub(crate) ready: bool,
-    pub(crate) watch: Watch,
-    /// `Opened` has been published.
-    pub(crate) introduced: bool,
+    pub(crate) readiness: Readiness,
     pub(crate) consumer: u8,
     pub(crate) listener: u8,
-    /// The framing's code, settled if the listener's is `auto`.
-    pub(crate) framing: u8,
-    /// How much is read at once: [`super::READ_SIZES`].
-    pub(crate) read_class: u8,
-    pub(crate) small_reads: u8,
+    pub(crate) read_size: ReadSize,
     pub(crate) part: PartKey,
     prev: u32,
     next: u32,
     pub(crate) queued_at: Tick,
     wheel: Link,
     /// The ring's clock of blocked time when it joined the FIFO.
-    pub(crate) blocked_mark: Duration,
-    /// Where its last record ends in its ring.
-    pub(crate) last_position: u64,
-    pub(crate) peer: Peer,
-    pub(crate) more: Option<Box<More>>,
+    pub(crate) blocked_mark: Mark,
+    peer: PackedPeer,
 }
 
-/// The causes of a pause.
-const CAUSES: usize = PauseCause::ALL.len();
-
-/// What few connections need: made at the first pause or the first discarded byte.
-#[derive(Debug, Default)]
-pub(crate) struct More {
-    /// How often each cause held it up, and for how many microseconds in all.
-    pauses: [(u64, u64); CAUSES],
-    /// When each cause that holds now began to.
-    pub(crate) paused_at: [Tick; CAUSES],
-    /// Discarded, and not yet told to the consumer.
-    pub(crate) gap: Option<(DiscardReason, u64, u64)>,
-    /// Bytes that the kernel held when it was closed.
-    pub(crate) unread: u64,
-    /// The system did not say how many.
-    pub(crate) is_unread_unknown: bool,
-    /// Where there are rates.
-    pub(crate) shaped: Option<Box<Shaped>>,
-}
-
-impl More {
-    pub(crate) fn shaped(&mut self) -> &mut Shaped {
-        self.shaped.get_or_insert_default()
-    }
-}
-
-/// What the sum of promise 1 says of it.
-const _: () = assert!(size_of::<More>() <= 128);
+const _: () = assert!(size_of::<Slot<MioStream>>() == 128);
 
 impl<S> Slot<S> {
     pub(crate) fn new(conn: Conn, stream: S, generation: u32, peer: Peer) -> Self {
@@ -106,52 +82,62 @@ impl<S> Slot<S> {
             stream: Some(stream),
             generation,
             place: Place::Nowhere,
-            ready: false,
-            watch: Watch::Read,
-            introduced: false,
+            readiness: Readiness::Drained,
             consumer: 0,
             listener: 0,
-            framing: 0,
-            read_class: 0,
-            small_reads: 0,
+            read_size: ReadSize::FIRST,
             part: NONE,
             prev: NONE,
             next: NONE,
             queued_at: 0,
             wheel: Link::default(),
-            blocked_mark: Duration::ZERO,
-            last_position: 0,
-            peer,
-            more: None,
+            blocked_mark: 0,
+            peer: PackedPeer::pack(peer),
         }
     }
 
-    pub(crate) fn more(&mut self) -> &mut More {
-        self.more.get_or_insert_default()
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer.unpack().expect("it was packed from a peer")
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.readiness != Readiness::Drained
+    }
+
+    /// There may be something to be read.
+    pub(crate) fn mark_ready(&mut self) {
+        if self.readiness == Readiness::Drained {
+            self.readiness = Readiness::Ready;
+        }
     }
 
     pub(crate) fn add_pause(&mut self, cause: PauseCause, time: Duration) {
-        let (count, micros) = &mut self.more().pauses[cause.index()];
-        *count += 1;
-        *micros += time.as_micros() as u64;
+        self.conn.more().add_pause(cause, time.as_micros() as u64);
     }
 
     /// Bytes that the kernel held when it was closed.
     pub(crate) fn unread(&self) -> u64 {
-        self.more.as_ref().map_or(0, |more| more.unread)
+        self.conn.seldom().map_or(0, |more| more.unread)
     }
 
     /// Did the kernel certainly hold nothing when it was closed?
     pub(crate) fn was_drained(&self) -> bool {
-        self.more
-            .as_ref()
-            .is_none_or(|more| more.unread == 0 && !more.is_unread_unknown)
+        let more = self.conn.seldom();
+        more.is_none_or(|more| more.unread == 0 && !more.is_unread_unknown)
+    }
+
+    pub(crate) fn take_gap(&mut self) -> Option<(DiscardReason, u64, u64)> {
+        self.gap()?;
+        self.conn.more().gap.take()
+    }
+
+    pub(crate) fn gap(&self) -> Option<(DiscardReason, u64, u64)> {
+        self.conn.seldom()?.gap
     }
 
     /// Has it a gap that could be told now? One whose message goes on is told with its end.
     pub(crate) fn owes(&self) -> bool {
-        let gap = self.more.as_ref().and_then(|more| more.gap);
-        gap.is_some() && !self.conn.partial().is_skipping() && !self.conn.is_discarding()
+        self.gap().is_some() && !self.conn.partial().is_skipping() && !self.conn.is_discarding()
     }
 
     pub(crate) fn wheel_tick(&self) -> Option<Tick> {
@@ -160,10 +146,10 @@ impl<S> Slot<S> {
 
     /// Pauses that have ended.
     pub(crate) fn pauses(&self, cause: PauseCause) -> Pauses {
-        let more = self.more.as_ref();
-        let (count, micros) = more.map_or((0, 0), |more| more.pauses[cause.index()]);
+        let more = self.conn.seldom();
+        let (count, micros) = more.map_or((0, 0), |more| more.pauses(cause));
         Pauses {
-            count,
+            count: count.into(),
             time: Duration::from_micros(micros),
         }
     }

@@ -157,10 +157,11 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// A peer as 18 bytes and a kind: address and port, or process and user.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PackedPeer {
     pub(crate) address: [u8; 16],
-    pub(crate) port: u16,
+    /// Little endian.
+    pub(crate) port: [u8; 2],
     /// 1: IPv4, 2: IPv6, 3: Unix. Never 0, so that a zeroed entry of a table is nobody.
     pub(crate) kind: u8,
 }
@@ -185,13 +186,13 @@ impl PackedPeer {
         };
         Self {
             address,
-            port,
+            port: u16::to_le_bytes(port),
             kind,
         }
     }
 
     pub(crate) fn unpack(self) -> Option<Peer> {
-        let tcp = |ip: IpAddr| Peer::Tcp(SocketAddr::new(ip, self.port));
+        let tcp = |ip: IpAddr| Peer::Tcp(SocketAddr::new(ip, u16::from_le_bytes(self.port)));
         let v4 = *self.address.first_chunk::<4>()?;
         Some(match self.kind {
             1 => tcp(IpAddr::V4(Ipv4Addr::from(v4))),
@@ -242,7 +243,7 @@ impl Opened {
     pub(crate) fn encode(&self, buf: &mut [u8]) {
         let packed = PackedPeer::pack(self.peer);
         buf[0..16].copy_from_slice(&packed.address);
-        buf[16..18].copy_from_slice(&packed.port.to_le_bytes());
+        buf[16..18].copy_from_slice(&packed.port);
         buf[18] = packed.kind;
         buf[19] = self.listener;
         buf[20] = self.framing;
@@ -253,7 +254,7 @@ impl Opened {
         let bytes = bytes.first_chunk::<{ Self::PAYLOAD }>()?;
         let packed = PackedPeer {
             address: *bytes.first_chunk()?,
-            port: u16_at(bytes, 16),
+            port: [bytes[16], bytes[17]],
             kind: bytes[18],
         };
         Some(Self {
@@ -306,7 +307,7 @@ impl Closed {
         debug_assert_eq!(self.books.staged, 0, "what was staged has been discarded");
         buf[0..8].fill(0);
         buf[0] = self.reason.index() as u8;
-        buf[2..4].copy_from_slice(&self.reason.errno().to_le_bytes());
+        buf[2..4].copy_from_slice(&u16::from(self.reason.errno()).to_le_bytes());
         buf[8..16].copy_from_slice(&self.books.received.to_le_bytes());
         buf[16..24].copy_from_slice(&self.books.published.to_le_bytes());
         buf[24..32].copy_from_slice(&self.books.discarded.to_le_bytes());
@@ -315,7 +316,7 @@ impl Closed {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.first_chunk::<{ Self::PAYLOAD }>()?;
         Some(Self {
-            reason: CloseReason::from_parts(bytes[0], u16_at(bytes, 2))?,
+            reason: CloseReason::from_parts(bytes[0], u8::try_from(u16_at(bytes, 2)).ok()?)?,
             books: Books {
                 received: u64_at(bytes, 8),
                 published: u64_at(bytes, 16),
