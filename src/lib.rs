@@ -128,6 +128,7 @@ pub mod sim;
 mod status;
 #[cfg(test)]
 mod table;
+mod words;
 
 pub use crate::books::{Books, Tally};
 pub use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseReason};

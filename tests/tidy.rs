@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 
 /// The arrows: a room, and those it may name. `frame`, `ring`, `policy` and `conn` know no reactor; only
 /// the reactor and the settings know them all; the program knows the public face alone.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("books", &["close"]),
     ("close", &[]),
     (
         "config",
         &[
             "conn", "consumer", "frame", "net", "peer", "policy", "reactor", "ring", "status",
+            "words",
         ],
     ),
     ("conn", &["books", "close", "edges", "frame", "table"]),
     ("consumer", &["books", "close", "frame", "peer", "ring"]),
     ("edges", &[]),
-    ("frame", &["close"]),
+    ("frame", &["close", "words"]),
     (
         "fuzz",
         &[
@@ -51,6 +52,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ),
     ("status", &["books", "close", "peer"]),
     ("table", &[]),
+    ("words", &[]),
     ("cli", &["cli"]),
 ];
 

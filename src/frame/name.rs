@@ -5,9 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Framing;
+use crate::words::nearest;
 
+/// Those that are one word each.
+const NAMES: [&str; 7] = ["line", "nul", "octet", "auto", "u16", "u32", "varint"];
 const LEGAL: &str =
-    "legal are line, nul, byte:0xNN (or byte:N, 0 to 255), octet, auto, u16, u32 and varint";
+    "are line, nul, byte:0xNN (or byte:N, 0 to 255), octet, auto, u16, u32 and varint";
 
 /// A name that is no framing's. Its text says which names are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +25,15 @@ pub enum ParseFramingError {
 impl fmt::Display for ParseFramingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown(name) => write!(f, "{name:?} is no framing: {LEGAL}"),
-            Self::NotAByte(byte) => write!(f, "{byte:?} after \"byte:\" is no byte: {LEGAL}"),
+            Self::Unknown(name) => match nearest(name, &NAMES) {
+                Some(near) => {
+                    write!(f, "{name:?} is no framing; {near}, perhaps? Legal {LEGAL}")
+                }
+                None => write!(f, "{name:?} is no framing: legal {LEGAL}"),
+            },
+            Self::NotAByte(byte) => {
+                write!(f, "{byte:?} after \"byte:\" is no byte: legal {LEGAL}")
+            }
         }
     }
 }
