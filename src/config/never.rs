@@ -1,11 +1,31 @@
 //! Limits that can never fire, because another one fires first.
 //!
 //! In: a [`Config`] that is legal. Out: pairs of settings. Never here: a refusal; whoever set both decides.
+//!
+//! To fire is to close a connection for that reason, to keep one out, or to make one wait for longer than it
+//! would have to without.
+//!
+//! | limit | fires never beside | if |
+//! |---|---|---|
+//! | idle, message, window of the least rate | age | it is as long as the largest age |
+//! | stall | age | it is as long as the largest age and the farewell: in that one may stall |
+//! | window of the least rate | message | it is so much longer that the message's end is in time |
+//! | a listener's connections | connections | it is not less |
+//! | a connection's rate | its listener's | it is more, by what a listener's bucket may let through at once |
+//! | a connection's rate of messages | its rate of bytes | likewise: a message has a byte at least |
+//!
+//! The largest age is a tenth more than the age. What looks like a pair and is none: idle and message (a
+//! message may trickle, and who is idle may have none); window and idle; stall and the stall of a
+//! consumer (one that is slow is not stalled); pressure and either of them; rates and least rate (the
+//! time in which we do not read is in no window); all connections and those of all listeners (the memory is
+//! counted by them). Keepalive ends nobody who is there. Places that the descriptors do not reach for, and
+//! a budget of staging that can never be spent, are nobody's mistake.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::{Checked, Config};
+use crate::policy::rate::Limit;
 
 /// A limit that can never fire.
 ///
@@ -41,21 +61,28 @@ impl Checked {
     /// The limits that can never fire, because another one fires first.
     pub fn never_fires(&self) -> Vec<NeverFires> {
         let config = &self.config;
-        RULES.iter().filter_map(|rule| rule(config)).collect()
+        let deadlines = DEADLINES.iter().filter_map(|rule| rule(config));
+        deadlines
+            .chain(listeners(config))
+            .chain(rates(config))
+            .collect()
     }
 }
 
 type Rule = fn(&Config) -> Option<NeverFires>;
 
-/// One for each pair.
-const RULES: [Rule; 6] = [
-    idle,
-    message,
-    stall,
-    listener,
-    rate_of_bytes,
-    rate_of_messages,
+const DEADLINES: [Rule; 5] = [
+    |c| outlived("deadlines.idle", c.deadlines.idle, c, Duration::ZERO),
+    |c| outlived("deadlines.message", c.deadlines.message, c, Duration::ZERO),
+    // Who is closed for its age is read on for as long as it may linger, and may stall meanwhile.
+    |c| outlived("deadlines.stall", c.deadlines.stall, c, c.deadlines.linger),
+    |c| outlived("least_rate.window", window(c), c, Duration::ZERO),
+    too_late_for_its_message,
 ];
+
+fn window(config: &Config) -> Option<Duration> {
+    config.least_rate.map(|least| least.window)
+}
 
 /// A deadline that no connection lives to see. The age strikes first where both strike at once.
 fn outlived(
@@ -75,131 +102,79 @@ fn outlived(
     })
 }
 
-fn idle(config: &Config) -> Option<NeverFires> {
-    outlived(
-        "deadlines.idle",
-        config.deadlines.idle,
-        config,
-        Duration::ZERO,
-    )
+/// Who is due for its message has a second more if the kernel holds bytes of it, and we may be late for
+/// either of the two: by half a second each, while nothing is wrong with the machine.
+const IN_TIME: Duration = Duration::from_secs(2);
+
+/// A message that is ended before its first window is over. That begins with the message, and whatever
+/// stops its clock stops that of the window too.
+fn too_late_for_its_message(config: &Config) -> Option<NeverFires> {
+    let (window, message) = (window(config)?, config.deadlines.message?);
+    (window >= message.saturating_add(IN_TIME)).then(|| NeverFires {
+        setting: "least_rate.window",
+        first: "deadlines.message",
+        reason: format!("it is {window:?}, and messages are ended that take {message:?}"),
+    })
 }
 
-fn message(config: &Config) -> Option<NeverFires> {
-    outlived(
-        "deadlines.message",
-        config.deadlines.message,
-        config,
-        Duration::ZERO,
-    )
+/// Listeners' own limits that the one of all is reached before, or with.
+fn listeners(config: &Config) -> impl Iterator<Item = NeverFires> {
+    let all = config.max_connections;
+    config.listeners.iter().filter_map(move |listen| {
+        let own = listen.max_connections.filter(|own| *own >= all)?;
+        Some(NeverFires {
+            setting: "listeners",
+            first: "max_connections",
+            reason: format!(
+                "{} may have {own} connections, and all together {all}",
+                listen.address
+            ),
+        })
+    })
 }
 
-/// Who is closed for its age is read on for as long as it may linger, and may stall meanwhile.
-fn stall(config: &Config) -> Option<NeverFires> {
-    let linger = config.deadlines.linger;
-    outlived("deadlines.stall", config.deadlines.stall, config, linger)
-}
-
-/// A listener's own limit that the one of all is reached before, or with.
-fn listener(config: &Config) -> Option<NeverFires> {
-    let limits = config
-        .listeners
-        .iter()
-        .filter_map(|listen| listen.max_connections);
-    let own = limits.max().filter(|own| *own >= config.max_connections)?;
-    Some(NeverFires {
-        setting: "listeners",
-        first: "max_connections",
-        reason: format!(
-            "one of them may have {own} connections, and all together {}",
-            config.max_connections
+/// A connection's rates that whoever keeps to another one keeps to.
+fn rates(config: &Config) -> impl Iterator<Item = NeverFires> {
+    let burst = config.rates.burst;
+    let (connection, listener) = (config.rates.connection, config.rates.listener);
+    let bytes = |rate: Option<u64>| rate.map(|n| (n, Limit::bytes(n, burst)));
+    let messages = |rate: Option<u64>| rate.map(|n| (n, Limit::messages(n, burst)));
+    let own_bytes = "rates.connection.bytes_per_sec";
+    let own_messages = "rates.connection.messages_per_sec";
+    let pairs = [
+        (
+            (own_bytes, bytes(connection.bytes_per_sec)),
+            (
+                "rates.listener.bytes_per_sec",
+                bytes(listener.bytes_per_sec),
+            ),
+            "of all connections of a listener",
         ),
+        (
+            (own_messages, messages(connection.messages_per_sec)),
+            (
+                "rates.listener.messages_per_sec",
+                messages(listener.messages_per_sec),
+            ),
+            "of all connections of a listener",
+        ),
+        (
+            (own_messages, messages(connection.messages_per_sec)),
+            (own_bytes, bytes(connection.bytes_per_sec)),
+            "of bytes, of which a message has one at least,",
+        ),
+    ];
+    pairs.into_iter().filter_map(|(own, outer, of)| {
+        let ((setting, own), (first, outer)) = (own, outer);
+        let ((own, limit), (most, outer)) = (own?, outer?);
+        limit.is_kept_by(&outer).then(|| NeverFires {
+            setting,
+            first,
+            reason: format!("it is {own} a second, and {of} {most}"),
+        })
     })
-}
-
-/// A connection's rate that its listener's is reached before.
-fn rate(
-    setting: &'static str,
-    first: &'static str,
-    own: Option<u64>,
-    outer: Option<u64>,
-) -> Option<NeverFires> {
-    let (own, outer) = (own?, outer?);
-    (own > outer).then(|| NeverFires {
-        setting,
-        first,
-        reason: format!("it is {own} a second, and of all connections of a listener {outer}"),
-    })
-}
-
-fn rate_of_bytes(config: &Config) -> Option<NeverFires> {
-    rate(
-        "rates.connection.bytes_per_sec",
-        "rates.listener.bytes_per_sec",
-        config.rates.connection.bytes_per_sec,
-        config.rates.listener.bytes_per_sec,
-    )
-}
-
-fn rate_of_messages(config: &Config) -> Option<NeverFires> {
-    rate(
-        "rates.connection.messages_per_sec",
-        "rates.listener.messages_per_sec",
-        config.rates.connection.messages_per_sec,
-        config.rates.listener.messages_per_sec,
-    )
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn never(change: impl Fn(&mut Config)) -> Vec<(&'static str, &'static str)> {
-        let mut config = Config::listen("tcp://127.0.0.1:0").unwrap();
-        change(&mut config);
-        let never = config.validate().unwrap().never_fires();
-        never.iter().map(|one| (one.setting, one.first)).collect()
-    }
-
-    #[test]
-    fn by_default_every_limit_can_fire() {
-        assert_eq!(never(|_| {}), []);
-    }
-
-    #[test]
-    fn whoever_is_closed_for_its_age_is_not_closed_for_what_takes_longer() {
-        let secs = Duration::from_secs;
-        let age = |age| move |c: &mut Config| c.deadlines.age = Some(secs(age));
-        // An hour, with the tenth by which ages are spread.
-        assert_eq!(never(age(3273)), []);
-        assert_eq!(never(age(3272)), [("deadlines.idle", "deadlines.age")]);
-        let all = ["deadlines.idle", "deadlines.message", "deadlines.stall"];
-        assert_eq!(never(age(27)), all.map(|one| (one, "deadlines.age")));
-        // It stalls in its farewell.
-        assert_eq!(never(age(271)).len(), 1);
-        assert_eq!(never(age(270)).len(), 2);
-    }
-
-    #[test]
-    fn a_listener_that_may_have_as_many_as_all_has_no_limit() {
-        let own = |own| move |c: &mut Config| c.listeners[0].max_connections = Some(own);
-        assert_eq!(never(own(10_000)), [("listeners", "max_connections")]);
-        assert_eq!(never(own(9_999)), []);
-    }
-
-    #[test]
-    fn a_connection_that_may_send_more_than_all_of_its_listener_has_no_rate() {
-        let rates = |own, outer| {
-            move |c: &mut Config| {
-                c.rates.connection.bytes_per_sec = Some(own);
-                c.rates.listener.bytes_per_sec = Some(outer);
-                c.rates.connection.messages_per_sec = Some(own);
-            }
-        };
-        let bytes = [(
-            "rates.connection.bytes_per_sec",
-            "rates.listener.bytes_per_sec",
-        )];
-        assert_eq!(never(rates(2001, 2000)), bytes);
-        assert_eq!(never(rates(2000, 2000)), []);
-    }
-}
+#[path = "never_tests.rs"]
+mod tests;

@@ -60,6 +60,15 @@ impl Limit {
         limit
     }
 
+    /// Does whoever obeys `outer` obey this limit too? What may have come at once is a full bucket, and what
+    /// was drawn out of it before.
+    pub(crate) fn is_kept_by(&self, outer: &Self) -> bool {
+        let at_once = outer.tokens(outer.burst.saturating_add(outer.quantum));
+        let left = self.tokens(self.burst).saturating_sub(at_once);
+        // Rounded down, twice.
+        left > self.tokens(self.floor).saturating_add(2)
+    }
+
     /// For how long `n` have to be waited for. Rounded up: a nanosecond a read at most.
     fn time(&self, n: u64) -> u64 {
         let time = (u128::from(n) * u128::from(SECOND)).div_ceil(u128::from(self.per_sec));
