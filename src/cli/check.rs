@@ -8,7 +8,7 @@ use std::path::Path;
 
 use fanin::Checked;
 
-use super::given::{Origin, Origins};
+use super::given::Origins;
 use super::{Prepared, args};
 
 /// A layer: what it watches, and the options that set it.
@@ -98,18 +98,10 @@ pub(crate) fn never(checked: &Checked, origins: &Origins) -> Never {
         notes: Vec::new(),
     };
     for one in checked.never_fires() {
-        let written = |settings: &str| {
-            let mut options = settings.split(", ").map(args::option_of);
-            options.any(|option| option.is_some_and(|o| origins.of(o) != Origin::Default))
-        };
+        let is_given = |setting| args::option_of(setting).is_some_and(|o| origins.is_given(o));
         let said = args::in_options(&one.to_string());
-        match written(one.setting) && written(one.first) {
-            true => {
-                let option = args::option_of(one.setting).unwrap_or_default();
-                never
-                    .errors
-                    .push(origins.wrong(option, &said).unwrap_or(said));
-            }
+        match is_given(one.setting) && is_given(one.first) {
+            true => never.errors.push(origins.told(&said)),
             false => never.notes.push(said),
         }
     }
@@ -128,20 +120,7 @@ pub(super) fn text(prepared: &Prepared, origins: &Origins, file: Option<&Path>) 
     let mut text = String::from("Layers, in the order in which they fire:\n");
     for (number, layer) in LAYERS.iter().enumerate() {
         let _ = writeln!(text, "\n{}. {}: {}", number + 1, layer.name, layer.does);
-        for option in layer.options {
-            let value = match (*option, origins.text(option)) {
-                ("ring", value) if value.is_empty() => format!("{} B", checked.ring_bytes()),
-                ("max-connections", value) if value.is_empty() => {
-                    checked.config().max_connections.to_string()
-                }
-                ("on-oversize", value) if value.is_empty() => {
-                    "truncate where a delimiter ends messages, else close".to_owned()
-                }
-                (_, value) if value.is_empty() => "off".to_owned(),
-                (_, value) => value,
-            };
-            let _ = writeln!(text, "   {option} = {value}  ({})", origins.of(option));
-        }
+        values(&mut text, layer.options, checked, origins);
     }
     let _ = writeln!(text, "\n{memory}");
     let connections = checked.config().max_connections;
@@ -158,6 +137,26 @@ pub(super) fn text(prepared: &Prepared, origins: &Origins, file: Option<&Path>) 
         None => text.push_str("\nvalid\n"),
     }
     text
+}
+
+/// A line for each value, with where it comes from.
+fn values(text: &mut String, options: &[&str], checked: &Checked, origins: &Origins) {
+    for option in options {
+        for (value, origin) in origins.values(option) {
+            let value = match (*option, value) {
+                ("ring", value) if value.is_empty() => format!("{} B", checked.ring_bytes()),
+                ("max-connections", value) if value.is_empty() => {
+                    checked.config().max_connections.to_string()
+                }
+                ("on-oversize", value) if value.is_empty() => {
+                    "truncate where a delimiter ends messages, else close".to_owned()
+                }
+                (_, value) if value.is_empty() => "off".to_owned(),
+                (_, value) => value,
+            };
+            let _ = writeln!(text, "   {option} = {value}  ({origin})");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
@@ -59,6 +59,14 @@ pub(crate) enum Refused {
 
 impl Given {
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refused> {
+        Self::parse_with(args, ConfigFile::read)
+    }
+
+    /// With another way to a file.
+    pub(super) fn parse_with(
+        args: impl IntoIterator<Item = OsString>,
+        read: impl Fn(&Path, &Command) -> Result<ConfigFile, FileError>,
+    ) -> Result<Self, Refused> {
         let args: Vec<OsString> = args.into_iter().collect();
         let matches = Cli::command()
             .try_get_matches_from(&args)
@@ -79,13 +87,11 @@ impl Given {
             .any(|(long, _)| long == "config")
             .then(|| sub.get_one::<PathBuf>("config").cloned())
             .flatten();
-        let file = path
-            .map(|path| ConfigFile::read(&path, &command))
-            .transpose();
+        let file = path.map(|path| read(&path, &command)).transpose();
         let file = file.map_err(Refused::File)?;
         let added = file.iter().flat_map(|file| &file.settings);
         let added = added.filter(|setting| !typed.contains(&setting.option));
-        let added = added.flat_map(|setting| setting.args.iter().map(OsString::from));
+        let added = added.filter_map(|setting| setting.arg().map(OsString::from));
         // Behind the subcommand's name, before what was typed.
         let (head, tail) = args.split_at(args.len().min(2));
         let all = head
@@ -114,31 +120,55 @@ impl Given {
 }
 
 impl Origins {
-    /// Of a long option, without its dashes.
-    pub(crate) fn of(&self, option: &str) -> Origin {
-        if self.typed.contains(option) {
-            return Origin::Option;
+    /// Of a long option, without its dashes: each time that it was given, or its default. The value is as it
+    /// was written; empty if it has none.
+    pub(crate) fn values(&self, option: &str) -> Vec<(String, Origin)> {
+        let mut of_file = Vec::new();
+        if !self.typed.contains(option)
+            && let Some(file) = &self.file
+        {
+            let places = file.places_of(option);
+            of_file.extend(places.map(|(value, place)| (value.to_owned(), Origin::File(place))));
         }
-        let place = self.file.as_ref().and_then(|file| file.place_of(option));
-        place.map_or(Origin::Default, Origin::File)
-    }
-
-    /// The value as it was written, or as the default is; empty if it has none.
-    pub(crate) fn text(&self, option: &str) -> String {
+        if !of_file.is_empty() {
+            return of_file;
+        }
+        let origin = || match self.typed.contains(option) {
+            true => Origin::Option,
+            false => Origin::Default,
+        };
         let arg = options(&self.command).find(|(long, _)| *long == option);
         let raw = arg.and_then(|(_, arg)| self.matches.get_raw(arg.get_id().as_str()));
-        let texts = raw
-            .into_iter()
-            .flatten()
-            .map(|text| text.to_string_lossy().into_owned());
-        texts.collect::<Vec<_>>().join(", ")
+        let texts = raw.into_iter().flatten();
+        let values: Vec<_> = texts
+            .map(|text| (text.to_string_lossy().into_owned(), origin()))
+            .collect();
+        match values.is_empty() {
+            true => vec![(String::new(), origin())],
+            false => values,
+        }
     }
 
-    /// What the library says of a setting, where the user has written it.
-    pub(crate) fn wrong(&self, option: &str, reason: &str) -> Option<String> {
-        let is_typed = self.typed.contains(option);
-        let file = self.file.as_ref().filter(|_| !is_typed)?;
-        file.wrong(option, reason)
+    /// Did somebody choose it?
+    pub(crate) fn is_given(&self, option: &str) -> bool {
+        let in_file = |file: &ConfigFile| file.places_of(option).next().is_some();
+        self.typed.contains(option) || self.file.as_ref().is_some_and(in_file)
+    }
+
+    /// A message that begins with an option, for somebody who may have said it in a file: with its place
+    /// there.
+    pub(crate) fn told(&self, message: &str) -> String {
+        let in_file = || {
+            let file = self.file.as_ref()?;
+            let rest = message.strip_prefix("--")?;
+            let end = rest.find([' ', ':', '=', ',']).unwrap_or(rest.len());
+            let option = &rest[..end];
+            match self.typed.contains(option) {
+                true => None,
+                false => file.wrong(option, rest),
+            }
+        };
+        in_file().unwrap_or_else(|| message.to_owned())
     }
 }
 

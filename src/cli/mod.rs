@@ -63,7 +63,7 @@ pub(crate) fn main() -> i32 {
         Command::LabSenders(senders) => senders.run().map(|()| 0).map_err(Refusal::from),
     };
     outcome.unwrap_or_else(|Refusal { code, error }| {
-        say(format_args!("{error:#}"));
+        say(origins.told(&format!("{error:#}")));
         code
     })
 }
@@ -232,12 +232,10 @@ fn start(serve: &Serve, origins: &Origins) -> Result<Supervisor, Refusal> {
 
 fn validate(config: Config, origins: &Origins) -> Result<Checked, Refusal> {
     config.validate().map_err(|errors| {
-        let lines = errors.0.iter().map(|error| {
-            let said = args::in_options(&error.to_string());
-            let option = args::option_of(error.setting).unwrap_or_default();
-            origins.wrong(option, &said).unwrap_or(said)
-        });
-        let lines: Vec<_> = lines.collect();
+        let errors = errors.0.iter().map(ToString::to_string);
+        let lines: Vec<_> = errors
+            .map(|error| origins.told(&args::in_options(&error)))
+            .collect();
         refused(anyhow::Error::msg(lines.join("\nfanin: ")))
     })
 }

@@ -30,8 +30,19 @@ pub(crate) fn sample(command: &Command) -> String {
             None => text.push_str(&format!("# {long} = {}\n", takes(arg))),
         }
     }
+    text.push_str(LISTENER);
     text
 }
+
+/// Instead of `listen`, and with what is one listener's own.
+const LISTENER: &str = "
+# == Listeners, one table each, behind all else. As many as are needed, instead of `listen`
+
+# [[listener]]
+# address = \"tcp://127.0.0.1:6514\"
+# framing = \"octet\"
+# max-connections = 500
+";
 
 fn help(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
@@ -56,6 +67,22 @@ fn value(arg: &Arg) -> Option<String> {
             Some(format!("[{}]", quoted.collect::<Vec<_>>().join(", ")))
         }
         _ => quoted.next(),
+    }
+}
+
+/// What may stand there: the default, or something like it.
+pub(super) fn example(arg: &Arg) -> String {
+    if let Some(value) = value(arg) {
+        return value;
+    }
+    if let Some(possible) = arg.get_possible_values().first() {
+        return format!("{:?}", possible.get_name());
+    }
+    match &*takes(arg) {
+        "SIZE" => "\"4MiB\"".to_owned(),
+        "N" => "1000".to_owned(),
+        "TIME" => "\"30s\"".to_owned(),
+        _ => "\"/tmp/fanin\"".to_owned(),
     }
 }
 

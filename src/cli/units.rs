@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Bytes.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
-    const LEGAL: &str = "bytes, or a number with KiB, MiB, GiB (1024) or KB, MB, GB (1000)";
+    const LEGAL: &str = "bytes, or a whole number with KiB, MiB, GiB (1024) or KB, MB, GB (1000)";
     let (number, unit) = split(text);
     let scale: usize = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -28,7 +28,7 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
 
 /// A time that cannot be switched off.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    const LEGAL: &str = "a number with ms, s, m or h";
+    const LEGAL: &str = "a whole number with ms, s, m or h";
     let (number, unit) = split(text);
     let millis: u64 = match unit {
         "ms" => 1,
