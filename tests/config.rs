@@ -326,6 +326,44 @@ fn the_program_serves_what_its_file_says_and_what_is_typed_wins() {
     assert_eq!(total(&report, "/messages/delivered"), 4);
 }
 
+/// Blocks of a page that begin with this fence.
+fn blocks<'p>(page: &'p str, fence: &str) -> Vec<&'p str> {
+    let begun = page.split(fence).skip(1);
+    begun
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect()
+}
+
+fn page(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(root.join(name)).unwrap()
+}
+
+#[test]
+fn the_files_in_the_documentation_are_valid_or_refused_as_they_say() {
+    let place = Place::new();
+    let file = place.path("fanin.toml");
+    for name in ["README.md", "docs/configuration.md"] {
+        let page = page(name);
+        let examples = blocks(&page, "\n```toml\n");
+        assert_eq!(examples.len(), 1, "{name}");
+        std::fs::write(&file, examples[0]).unwrap();
+        let output = check(&file, &[]);
+        assert!(output.status.success(), "{name}: {output:?}");
+        assert!(
+            !text(&output.stdout).contains("note: "),
+            "{name}: {output:?}"
+        );
+    }
+    let page = page("docs/configuration.md");
+    let (wrong, said) = (
+        blocks(&page, "\n```toml refused\n"),
+        blocks(&page, "\n```text\n"),
+    );
+    assert_eq!((wrong.len(), said.len()), (1, 1));
+    assert_eq!(format!("fanin: {}", refused(wrong[0].as_bytes())), said[0]);
+}
+
 #[test]
 fn the_sample_is_valid_and_toml_for_others_too() {
     let sample = run(&["config"]);
