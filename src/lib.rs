@@ -84,10 +84,49 @@
 //!
 //! A consumer that is slow lets its ring fill. At the high mark the ring is blocked: the reactor stops
 //! reading the connections that are bound to it, TCP holds their senders, and reading goes on, the longest
-//! waiting first, once the ring is down to its low mark. What waits for longer than
-//! [`Deadlines::stall`] is closed with [`CloseReason::Stall`]. A consumer that is dropped or panics ends
-//! its connections ([`OnConsumerGone`]); one that hangs holds up its own connections, and a drain only for
-//! as long as the drain was given.
+//! waiting first, once the ring is down to its low mark. That alone loses nothing. What else is to happen is
+//! said layer by layer, in the order in which they fire; `docs/overload.md` says of each when to use it,
+//! what it costs and what the sender sees:
+//!
+//! | layer | settings | in `docs/overload.md` |
+//! |---|---|---|
+//! | message | [`Config::max_message`], [`Config::on_oversize`], [`Deadlines::message`], [`Config::least_rate`](field@Config::least_rate) | Least rate |
+//! | ring | [`Config::ring_bytes`], [`Config::on_full`]; [`Config::consumer_stall`], [`Config::on_consumer_stall`], [`Config::on_consumer_gone`] | Ring full: pause or discard; Stalled consumers |
+//! | connection | [`Deadlines::idle`], [`Deadlines::stall`], [`Deadlines::age`]; [`Rates::connection`] | Age, and the herd; Rates |
+//! | global | [`Config::max_connections`], [`Config::at_max_connections`], [`Config::staging_bytes`] | Connection limits |
+//! | listener | [`Listen::max_connections`]; [`Config::pressure`]; [`Rates::listener`] | Connection limits; Listeners under pressure; Rates |
+//! | types | none: a consumer cannot push, a batch cannot outlive it, [`Config`] cannot bind before it is [`Checked`] | |
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use fanin::{AtLimit, Config, LeastRate, OnConsumerStall, PressureAction};
+//!
+//! let mut config = Config::listen("tcp://127.0.0.1:0")?;
+//! // A message of at most 8 KiB, that comes with at least 100 bytes a second.
+//! config.max_message = 8 << 10;
+//! config.least_rate = Some(LeastRate::new(100, Duration::from_secs(10)));
+//! // Two consumers: if one gets nowhere, its senders are to come to the other.
+//! config.consumers = 2;
+//! config.on_consumer_stall = OnConsumerStall::Evict;
+//! // Nobody has more than 1 MiB a second.
+//! config.rates.connection.bytes_per_sec = Some(1 << 20);
+//! // Behind a balancer: whoever finds no room here goes elsewhere at once.
+//! config.max_connections = 2_000;
+//! config.at_max_connections = AtLimit::Refuse;
+//! config.pressure.after = Some(Duration::from_secs(5));
+//! config.pressure.action = PressureAction::CloseListener;
+//!
+//! let checked = config.validate()?; // or all that is wrong with it
+//! assert_eq!(checked.never_fires(), []); // no limit is hidden by another one
+//! println!("{}", checked.memory());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A consumer that is dropped or panics ends its connections ([`OnConsumerGone`]); one that hangs holds up its
+//! own connections, and a drain only for as long as the drain was given. In the program all this is set by
+//! options or in a file, and `fanin check` shows it.
 //!
 //! # One thread
 //!

@@ -365,6 +365,23 @@ fn the_files_in_the_documentation_are_valid_or_refused_as_they_say() {
 }
 
 #[test]
+fn the_sections_that_the_library_names_exist() {
+    let (library, page) = (page("src/lib.rs"), page("docs/overload.md"));
+    let rows = library
+        .lines()
+        .filter(|line| line.starts_with("//! | ") && line.contains("[`"));
+    let mut named = 0;
+    for row in rows {
+        let section = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        for section in section.split(';').map(str::trim).filter(|s| !s.is_empty()) {
+            assert!(page.contains(&format!("\n## {section}\n")), "{section}");
+            named += 1;
+        }
+    }
+    assert!(named >= 8, "{named}");
+}
+
+#[test]
 fn the_sample_is_valid_and_toml_for_others_too() {
     let sample = run(&["config"]);
     assert!(sample.status.success());
