@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use fanin::fuzz::TARGETS;
 
 /// Those whose bodies are the program's (`src/cli/fuzz.rs`).
-const OF_THE_PROGRAM: [&str; 2] = ["command_line", "quantities"];
+const OF_THE_PROGRAM: [&str; 3] = ["command_line", "config_file", "quantities"];
 
 fn inside(directory: &str) -> Vec<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);

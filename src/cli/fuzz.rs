@@ -1,14 +1,17 @@
-//! The fuzz targets of the command line, for `fuzz/` and for the replay below.
+//! The fuzz targets of the command line and its file, for `fuzz/` and for the replay below.
 //!
 //! In: bytes, from a fuzzer or from a file of the corpus. Out: whether they reached what is asserted, or
 //! a panic that says what broke. Never here: chance, a file that is opened.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use clap::Parser;
 use fanin::{Config, OnOversize};
 
 use super::args::{Cli, Command, Serve, in_options};
+use super::file::{ConfigFile, Source};
+use super::given::{Given, Refused};
 use super::sink::Destination;
 use super::units::{self, Brief, Deadline};
 
@@ -230,6 +233,114 @@ fn would_do(mut config: Config, reason: &str) {
     assert!(config.validate().is_err(), "{reason}");
 }
 
+/// What files are made of.
+const WORDS: [&str; 40] = [
+    "\n[[listener]]\n",
+    "address = \"tcp://127.0.0.1:0\"\n",
+    "address = \"unix:///run/x\"\n",
+    "[listener]",
+    "framing = \"nul\"\n",
+    "framing = \"lines\"\n",
+    "max-connections = ",
+    "listen = [\"tcp://127.0.0.1:1\", ",
+    "listener = [{ ",
+    "backlog = ",
+    "ring = ",
+    "idle-timeout = ",
+    "sink = ",
+    "verbose = ",
+    "on-full = ",
+    "max_age",
+    "config",
+    "\"64KiB\"",
+    "\"1h\"",
+    "\"off\"",
+    "\"null\"",
+    "\"discard\"",
+    "\"?&=\"",
+    "\"\"\"",
+    "'''",
+    "true",
+    "0x10",
+    "1_000",
+    "1.5",
+    "nan",
+    "1979-05-27",
+    " } ]",
+    "]\n",
+    " = ",
+    ".",
+    "\t",
+    "\r\n",
+    "é",
+    "\u{feff}",
+    "# ",
+];
+
+/// A configuration file. One that is accepted comes to what its settings would, typed; of one that is
+/// refused each fault has its line below it, with the caret under its column.
+pub(crate) fn config_file(data: &[u8]) -> bool {
+    let text = fanin::fuzz::text(data, &WORDS);
+    let source = Source::new("f", &text);
+    let settings = RefCell::new(Vec::new());
+    let words = ["fanin", "serve", "--config=f"].map(Into::into);
+    let given = Given::parse_with(words, |_, command| {
+        let file = ConfigFile::parse(source.clone(), command)?;
+        let args = file.settings.iter().filter_map(|setting| setting.arg());
+        settings.borrow_mut().extend(args);
+        Ok(file)
+    });
+    match given {
+        Ok(Given { cli, .. }) => {
+            let Command::Serve(mut serve) = cli.command else {
+                unreachable!("it was typed");
+            };
+            let settings = settings.into_inner();
+            let is_more = !settings.is_empty();
+            serve.config = None;
+            let typed = parse(settings.into_iter()).expect("what is in a file can be typed");
+            assert_eq!(format!("{serve:?}"), format!("{typed:?}"));
+            is_more
+        }
+        Err(Refused::File(error)) => {
+            let error = error.to_string();
+            let faults: Vec<_> = error.split("\nfanin: ").collect();
+            assert!(faults.len() <= 21, "{error}");
+            let shown = faults.iter().take(20).map(|fault| shown(&text, fault));
+            shown.fold(false, |any, one| any | one)
+        }
+        Err(Refused::Usage(error)) => panic!("behind the file's back: {error}"),
+    }
+}
+
+/// Looks for a fault where it says that it is. Not in a long line, which is cut.
+fn shown(text: &str, fault: &str) -> bool {
+    let mut lines = fault.split('\n');
+    let mut next = || lines.next().expect("three lines");
+    let (head, line, caret) = (next(), next(), next());
+    let mut place = head.splitn(4, ':').skip(1);
+    let mut number = || place.next().and_then(|n| n.parse::<usize>().ok());
+    let (row, column) = (number().expect("a line"), number().expect("a column"));
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let theirs = text.split('\n').nth(row - 1).expect("there is such a line");
+    let theirs = theirs.strip_suffix('\r').unwrap_or(theirs);
+    if theirs.chars().count() > 55 || theirs.contains('\r') {
+        return false;
+    }
+    let before: Vec<char> = theirs.chars().take(column - 1).collect();
+    assert_eq!(before.len(), column - 1, "beyond its line: {fault}");
+    let margin = format!(" {row} | ");
+    assert_eq!(line.strip_prefix(&margin), Some(theirs), "{fault}");
+    let below: Vec<char> = caret.chars().skip(margin.len()).collect();
+    let blank = before.iter().map(|c| if *c == '\t' { '\t' } else { ' ' });
+    assert!(
+        blank.eq(below.iter().copied().take(before.len())),
+        "{fault}"
+    );
+    assert_eq!(below.get(before.len()), Some(&'^'), "{fault}");
+    true
+}
+
 const UNITS: [&str; 16] = [
     "KiB", "MiB", "GiB", "KB", "mb", "gB", "ib", "b", "ms", "s", "m", "h", "", " ", "\u{a0}",
     "\u{663}",
@@ -340,6 +451,7 @@ mod tests {
     fn the_corpus_of_the_command_line_holds() {
         let targets = [
             ("command_line", command_line as Target),
+            ("config_file", config_file),
             ("quantities", quantities),
         ];
         for (name, target) in targets {
