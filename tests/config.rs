@@ -58,6 +58,11 @@ fn every_error_has_its_place_the_line_and_what_would_do() {
             "max-connections = 16000000\n",
             "fanin.toml:1:19: max-connections 16000000: the limit of descriptors (RLIMIT_NOFILE) is ",
         ),
+        // Of two that cannot both be, the second.
+        (
+            "[[listener]]\naddress = \"unix:///x\"\n[[listener]]\naddress = \"unix:///x\"\n",
+            "fanin.toml:4:11: listen = unix:///x: two listeners cannot have one address\n",
+        ),
         // A mark at the beginning is in no column.
         (
             "\u{feff}config = \"other.toml\"\r\n",

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::listen::twice;
 use super::{Config, Listen, ListenAddr, OnOversize};
 use crate::conn::MORE_BYTES;
 use crate::frame::{Framing, OversizePolicy};
@@ -132,6 +133,10 @@ impl Config {
                 self.listeners.len().to_string(),
                 "1 to 255 are possible".into(),
             );
+        }
+        if let Some(address) = twice(&self.listeners) {
+            let reason = "two listeners cannot have one address";
+            refuse("listeners", address, reason.into());
         }
         for (setting, value) in [("consumers", self.consumers), ("reactors", self.reactors)] {
             if !(1..=MOST_THREADS).contains(&value) {

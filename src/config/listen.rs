@@ -73,6 +73,22 @@ impl Listen {
     }
 }
 
+/// An address that two listeners have: the second could not be bound.
+pub(super) fn twice(listeners: &[Listen]) -> Option<String> {
+    let is_same = |one: &Listen, other: &Listen| match (&one.address, &other.address) {
+        // Each gets a port of its own.
+        (ListenAddr::Tcp(one), ListenAddr::Tcp(_)) if one.port() == 0 => false,
+        (ListenAddr::Tcp(one), ListenAddr::Tcp(other)) => one == other,
+        (ListenAddr::Unix(one), ListenAddr::Unix(other)) => one == other,
+        _ => false,
+    };
+    let second = listeners.iter().enumerate().find(|(place, listen)| {
+        let before = &listeners[..*place];
+        before.iter().any(|other| is_same(other, listen))
+    });
+    second.map(|(_, listen)| listen.address.to_string())
+}
+
 fn unknown(name: &str) -> String {
     let legal = SETTINGS.join(" and ");
     match nearest(name, &SETTINGS) {
@@ -142,5 +158,19 @@ mod tests {
         }
         let error = "tcp://here?framing=octet".parse::<Listen>().unwrap_err();
         assert!(error.reason.contains("names are not looked up"), "{error}");
+    }
+
+    #[test]
+    fn two_that_could_not_both_be_bound_are_found() {
+        let of = |all: &[&str]| twice(&all.iter().map(|text| parse(text)).collect::<Vec<_>>());
+        let second = Some("tcp://127.0.0.1:7".to_owned());
+        let (one, other) = ("tcp://127.0.0.1:7", "tcp://127.0.0.1:7?framing=nul");
+        assert_eq!(of(&[one, "unix:///a", other]), second);
+        assert_eq!(
+            of(&["unix:///a", "unix:///a"]),
+            Some("unix:///a".to_owned())
+        );
+        assert_eq!(of(&["tcp://127.0.0.1:0", "tcp://127.0.0.1:0", one]), None);
+        assert_eq!(of(&[one, "tcp://127.0.0.2:7", "tcp://127.0.0.1:8"]), None);
     }
 }
