@@ -184,7 +184,7 @@ pub use crate::policy::{AtLimit, LeastRate, Route};
 pub use crate::reactor::{Handle, Query, Reactor, RunError, Target, Turn};
 pub use crate::ring::Wake;
 pub use crate::status::{
-    BoundAddr, ByteCounts, ClosedInfo, ConnectionCounts, ConnectionInfo, ConsumerStatus,
+    BoundAddr, ByteCounts, ClosedInfo, ConnectionCounts, ConnectionInfo, ConsumerStatus, Fairness,
     ListenerStatus, MemoryBound, Pauses, Peak, RingStatus, Snapshot, Work,
 };
 

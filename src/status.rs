@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub consumers: Vec<ConsumerStatus>,
     /// One for each listener and reactor.
     pub listeners: Vec<ListenerStatus>,
+    /// How evenly connections were read.
+    pub fairness: Fairness,
     /// How often pressure shut the listeners.
     pub shuts: u64,
     /// Turns that took more than 50 ms.
@@ -39,6 +41,25 @@ pub struct Snapshot {
     pub work: Work,
     /// Have the reactors ended?
     pub ended: bool,
+}
+
+/// How evenly connections were read, of those that had something to say.
+///
+/// Jain's index: the square of a sum by the sum of the squares and their number, over the bytes that were
+/// read of each connection in one second. 1 says that all got the same, 1/n that one of n got all. A
+/// connection of which nothing was read in that second had nothing to say, or was held up all the time, and does
+/// not count. Where senders are held up by full rings it says how evenly fanin serves them; where nobody is, how
+/// evenly they have something to say.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Fairness {
+    /// Of the last whole second of each reactor, all connections together; `None` if nothing was read in it.
+    pub index: Option<f64>,
+    /// Of how many connections something was read in it.
+    pub connections: u64,
+    /// Over all seconds so far in which a reactor read from more than one connection, each reactor by itself; a
+    /// second with more connections counts for more.
+    pub mean: Option<f64>,
 }
 
 /// Work done for the bytes that were received, beside reading them.

@@ -3,6 +3,7 @@
 //! In: facts. Out: a choice. Never here: a connection, a ring, a clock.
 
 mod eviction;
+mod fairness;
 mod pressure;
 mod progress;
 pub(crate) mod rate;
@@ -12,6 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub use self::eviction::AtLimit;
 pub(crate) use self::eviction::{AtRest, Victim};
+pub(crate) use self::fairness::{Fairness, Mean, Share, Shares, WORDS};
 pub(crate) use self::pressure::Pressure;
 pub(crate) use self::progress::Progress;
 pub use self::victim::LeastRate;

@@ -106,6 +106,7 @@ impl<N: Net> Reactor<N> {
         slot.listener = listener as u8;
         let inserted = self.slots.insert(slot);
         debug_assert_eq!(inserted, key);
+        self.shares.open(key);
         if let Some(rates) = &mut self.rates {
             rates.open(key);
         }

@@ -16,7 +16,7 @@ use crate::conn::{PeerEnd, State, has_come};
 use crate::net::sim::SimNet;
 use crate::net::{Net, Watch};
 use crate::peer::{ConnectionId, Peer};
-use crate::policy::AtLimit;
+use crate::policy::{AtLimit, Fairness};
 use crate::status::Pauses;
 
 /// A connection, for whoever keeps its clocks a second time.
@@ -48,6 +48,7 @@ pub(crate) struct Sight {
     /// Until when connections that close are read, if there is a drain.
     pub(crate) read_until: Option<Duration>,
     pub(crate) is_anybody_there: bool,
+    pub(crate) fairness: Fairness,
     pub(crate) all: Vec<Seen>,
 }
 
@@ -99,6 +100,7 @@ impl Reactor<SimNet> {
             starves: !self.starved.is_empty(),
             read_until: self.phase.read_until(),
             is_anybody_there: self.lanes.iter().any(|lane| !lane.gone),
+            fairness: self.counters.fairness.read(),
             all: slots.chain(closed).collect(),
         }
     }

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvErr
 use std::time::{Duration, Instant};
 
 use super::counters::Counters;
+use super::fairness;
 use crate::books::Counter;
 use crate::close::{PauseCause, Reason};
 use crate::peer::ConnectionId;
@@ -188,6 +189,7 @@ impl Handle {
             ..Snapshot::default()
         };
         let mut pauses = [Pauses::default(); PauseCause::ALL.len()];
+        let mut fairness = fairness::Sum::default();
         for (reactor, remote) in self.remotes.iter().enumerate() {
             let c = &*remote.counters;
             all.connections.open += c.open.read();
@@ -211,7 +213,10 @@ impl Handle {
             all.long_turns += c.long_turns.read();
             all.work.scanned += c.scanned.read();
             all.work.copied += c.copied.read();
-            all.ended &= c.ended.read() == 1;
+            let ended = c.ended.read() == 1;
+            all.ended &= ended;
+            let second = remote.start.elapsed().as_secs() as u32;
+            fairness.add(&c.fairness.read(), second, ended);
             for (consumer, ring) in remote.rings.iter().enumerate() {
                 let status = ring_status(remote, reactor, consumer, ring);
                 all.bytes.delivered += status.delivered;
@@ -231,6 +236,7 @@ impl Handle {
                 });
             }
         }
+        all.fairness = fairness.status();
         all.consumers = consumers(&all.rings);
         all.bytes.in_rings = all.rings.iter().map(|ring| ring.unreleased()).sum();
         all.pauses = PauseCause::ALL

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::fairness::Published;
 use crate::books::{Counter, CounterBy};
 use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseReason};
 use crate::status::Pauses;
@@ -33,6 +34,7 @@ pub(crate) struct Counters {
     /// byte-by-byte sender's cost visible.
     pub(crate) scanned: Counter,
     pub(crate) copied: Counter,
+    pub(crate) fairness: Published,
     /// 1 once the reactor has ended.
     pub(crate) ended: Counter,
     pub(crate) rings: Vec<RingCounters>,

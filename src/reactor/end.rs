@@ -96,6 +96,7 @@ impl<N: Net> Reactor<N> {
                     return Served::Out;
                 }
                 Ok(n) => {
+                    self.fairness.handle_read(self.shares.of(key), n);
                     slot.conn.handle_read(n, self.tick);
                     let staged = slot.conn.staged();
                     slot.conn.handle_cut(0, n as u64, staged);

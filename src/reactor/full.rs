@@ -51,6 +51,7 @@ impl<N: Net> Reactor<N> {
         };
         slot.conn.handle_read(read, self.tick);
         self.counters.received.add(read as u64);
+        self.fairness.handle_read(self.shares.of(key), read);
         let listening = &self.listeners[usize::from(slot.listener)];
         let old_part = self.staging.bytes(slot.part);
         let (front, fresh) = whole[..staged + read].split_at_mut(staged);

@@ -13,6 +13,7 @@ mod counters;
 mod deadlines;
 mod drain;
 mod end;
+mod fairness;
 mod full;
 mod lane;
 mod list;
@@ -65,7 +66,7 @@ use crate::edges;
 use crate::frame::{Cut, Framing, Limits};
 use crate::net::{Event, Mio, Net, Now, Token, Watch};
 use crate::peer::ConnectionId;
-use crate::policy::{AtLimit, LeastRate, Route};
+use crate::policy::{AtLimit, Fairness, LeastRate, Route};
 use crate::ring::Parked;
 use crate::status::ClosedInfo;
 
@@ -184,6 +185,8 @@ pub struct Reactor<N: Net = Mio> {
     together: Arc<Together>,
     consumer_stall: StallPolicy,
     gate: Option<Gate<N::Listener>>,
+    fairness: Fairness,
+    shares: fairness::Table,
     counters: Arc<Counters>,
     orders: Arc<Orders>,
     commands: Receiver<Command>,
@@ -259,6 +262,8 @@ impl<N: Net> Reactor<N> {
             together: parts.together,
             consumer_stall: parts.consumer_stall,
             gate: parts.gate,
+            fairness: Fairness::default(),
+            shares: fairness::Table::default(),
             orders: Arc::default(),
             commands,
             command_sender,
@@ -305,6 +310,7 @@ impl<N: Net> Reactor<N> {
             .map_err(RunError::System)?;
         self.now = self.net.now();
         self.tick = tick_of(self.now.since_start);
+        self.fairness.handle_time(self.now.since_start);
 
         self.take_events();
         self.take_orders();
@@ -522,6 +528,7 @@ impl<N: Net> Reactor<N> {
         let c = &self.counters;
         c.staged.set(self.staging.held() as u64);
         c.peak_staging.raise_to(self.staging.used() as u64);
+        c.fairness.set(&self.fairness);
         for (lane, counters) in self.lanes.iter().zip(&c.rings) {
             c.peak_ring.raise_to(lane.producer.occupied() as u64);
             counters.connections.set(lane.connections as u64);

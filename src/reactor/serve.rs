@@ -225,6 +225,7 @@ impl<N: Net> Reactor<N> {
         };
         slot.conn.handle_read(read, self.tick);
         self.counters.received.add(read as u64);
+        self.fairness.handle_read(self.shares.of(key), read);
         let fresh = &buf[at..at + read];
 
         // Cut it.

@@ -16,6 +16,7 @@ mod meters;
 mod operator;
 mod plan;
 mod send;
+mod shares;
 mod world;
 
 use std::fmt;

@@ -15,6 +15,7 @@ use super::meters::Meters;
 use super::operator::Orders;
 use super::plan::Plan;
 use super::send::Sender;
+use super::shares::Shares;
 use super::{Outcome, Simulation};
 use crate::config::{OnConsumerStall, PressureAction};
 use crate::edges;
@@ -68,6 +69,7 @@ pub(super) struct World {
     pub(super) ledger: RefCell<Ledger>,
     clocks: RefCell<Clocks>,
     meters: RefCell<Meters>,
+    shares: RefCell<Shares>,
     random: RefCell<Random>,
     orders: RefCell<Orders>,
     interleave: u16,
@@ -161,6 +163,7 @@ impl World {
             ledger: RefCell::new(ledger),
             clocks: RefCell::new(Clocks::new(plan)),
             meters: RefCell::new(Meters::new(plan)),
+            shares: RefCell::default(),
             random: RefCell::new(random.fork()),
             orders: RefCell::default(),
             interleave: plan.interleave,
@@ -388,6 +391,7 @@ impl World {
                 clocks.look(&sight, began, &still, &self.network);
                 drop(clocks);
                 self.meters.borrow_mut().look(&sight);
+                self.shares.borrow_mut().look(&sight);
                 let patience = reactor.patience(None);
                 let until = patience.map(|time| self.network.now() + time);
                 turner.sleeps_until.set(until);
