@@ -128,6 +128,11 @@ fn totals(snapshot: &Snapshot, program: &Program) -> Value {
             "ring_bytes": snapshot.peak.ring_bytes,
             "staging_bytes": snapshot.peak.staging_bytes,
         },
+        "fairness": {
+            "index": snapshot.fairness.index,
+            "connections": snapshot.fairness.connections,
+            "mean": snapshot.fairness.mean,
+        },
         "shuts": snapshot.shuts,
         "long_turns": snapshot.long_turns,
         "consumers": snapshot.consumers.iter().map(consumer).collect::<Vec<_>>(),
