@@ -258,6 +258,7 @@ impl<N: Net> Reactor<N> {
 
     fn finish(&mut self) {
         self.enter(Phase::Ended);
+        self.bulk = None;
         self.answers.clear();
         // Who asks from now on is told at once that nobody answers.
         self.commands = sync_channel(0).1;

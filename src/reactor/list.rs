@@ -5,7 +5,8 @@
 use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime};
 
-use super::control::{Command, Target};
+use super::bulk::{self, Order};
+use super::control::Command;
 use super::slots::Place;
 use super::{Reactor, tick_time};
 use crate::close::{CloseReason, PauseCause, Reason};
@@ -33,8 +34,10 @@ pub(crate) enum Answer {
 
 impl<N: Net> Reactor<N> {
     pub(crate) fn take_commands(&mut self) {
+        let mut slots = bulk::SLICE;
         for _ in 0..COMMAND_BUDGET {
-            if self.answers.len() >= MOST_ANSWERS {
+            slots = self.go_on_in_bulk(slots);
+            if self.bulk.is_some() || self.answers.len() >= MOST_ANSWERS {
                 return;
             }
             let Ok(command) = self.commands.try_recv() else {
@@ -42,20 +45,13 @@ impl<N: Net> Reactor<N> {
             };
             match command {
                 Command::Close(who) => {
-                    for key in self.targets(Target::Connection(who)) {
+                    let token = super::token(who.generation(), who.slot());
+                    if let Some(key) = self.slots.find(token) {
                         self.begin_close(key, CloseReason::Operator);
                     }
                 }
-                Command::Pause(target) => {
-                    for key in self.targets(target) {
-                        self.pause(key, PauseCause::Operator);
-                    }
-                }
-                Command::Resume(target) => {
-                    for key in self.targets(target) {
-                        self.resume(key, PauseCause::Operator);
-                    }
-                }
+                Command::Pause(target) => self.begin_bulk(target, Order::Pause),
+                Command::Resume(target) => self.begin_bulk(target, Order::Resume),
                 Command::Connections(rows) => {
                     self.answers
                         .push_back(Answer::Connections { rows, from: 0 });
@@ -67,21 +63,6 @@ impl<N: Net> Reactor<N> {
         }
         // There may be more of them, for the next turn, which is to come at once.
         self.net.waker().wake();
-    }
-
-    fn targets(&self, target: Target) -> Vec<u32> {
-        match target {
-            Target::Connection(who) => {
-                let token = super::token(who.generation(), who.slot());
-                self.slots.find(token).into_iter().collect()
-            }
-            Target::All => self.slots.keys(0, usize::MAX),
-            Target::Consumer(consumer) => {
-                let mut keys = self.slots.keys(0, usize::MAX);
-                keys.retain(|key| usize::from(self.slots[*key].consumer) == consumer);
-                keys
-            }
-        }
     }
 
     pub(crate) fn answer(&mut self) {

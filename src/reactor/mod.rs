@@ -6,6 +6,7 @@
 mod accept;
 mod admission;
 mod arena;
+mod bulk;
 #[cfg(feature = "sim")]
 mod check;
 mod control;
@@ -38,6 +39,7 @@ use std::time::Duration;
 
 pub(crate) use self::admission::Admission;
 pub(crate) use self::arena::{class as staging_class, most as staging_most};
+use self::bulk::Bulk;
 #[cfg(feature = "sim")]
 pub(crate) use self::check::{Seen, Sight};
 use self::control::{COMMANDS, Command};
@@ -59,7 +61,7 @@ use self::slots::{Fifo, Place, Readiness, Slot, Slots, token};
 use self::staging::Staging;
 pub(crate) use self::stalled::{OnStall, StallPolicy};
 pub(crate) use self::together::Together;
-use self::wheel::Wheel;
+use self::wheel::{NONE, Wheel};
 use crate::close::CloseReason;
 use crate::conn::{Clocks, Tick};
 use crate::edges;
@@ -169,8 +171,11 @@ pub struct Reactor<N: Net = Mio> {
     /// Those that staging has no room for; while there are any, since when.
     starved: Fifo,
     starved_since: Duration,
-    /// A part was given up in this turn.
+    /// A part was given up, and nobody has been called for it.
     staging_freed: bool,
+    /// Of those who are being called, the last; holders from here on are being weighed. Else none.
+    last_called: u32,
+    weigh_from: u32,
     lingering: Fifo,
     rates: Option<Box<Rates>>,
     wheel: Wheel,
@@ -191,6 +196,7 @@ pub struct Reactor<N: Net = Mio> {
     orders: Arc<Orders>,
     commands: Receiver<Command>,
     command_sender: SyncSender<Command>,
+    bulk: Option<Bulk>,
     answers: VecDeque<Answer>,
     phase: Phase,
     failure: Option<RunError>,
@@ -247,6 +253,8 @@ impl<N: Net> Reactor<N> {
             starved: Fifo::new(Place::Staging),
             starved_since: Duration::ZERO,
             staging_freed: false,
+            last_called: NONE,
+            weigh_from: NONE,
             lingering: Fifo::new(Place::Lingering),
             rates: parts.rates.map(|parts| Box::new(Rates::new(parts))),
             wheel: Wheel::new(tick),
@@ -267,6 +275,7 @@ impl<N: Net> Reactor<N> {
             orders: Arc::default(),
             commands,
             command_sender,
+            bulk: None,
             answers: VecDeque::new(),
             phase: Phase::Running,
             failure: None,
@@ -350,6 +359,9 @@ impl<N: Net> Reactor<N> {
             || self.listeners.iter().any(|l| l.machine.may_accept())
             || self.overlooks_room()
             || !self.lingering.is_empty()
+            || self.bulk.is_some()
+            || self.calls_starved()
+            || self.weighs_holders()
             || !self.answers.is_empty()
             || self.phase.is_busy();
         if busy {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::slots::{Place, Slot};
+use super::wheel::NONE;
 use super::{Reactor, tick_of, tick_time};
 use crate::close::{CloseReason, PauseCause, Reason};
 use crate::conn::{Tick, has_come};
@@ -33,6 +34,11 @@ fn gives_back<S>(slot: &mut Slot<S>, cause: PauseCause, now: Tick) -> Tick {
         0
     }
 }
+
+/// Connections that are called in one turn because staging has room again, and holders of staging that are
+/// looked at in one.
+const FEED_BUDGET: usize = 256;
+const WEIGH_BUDGET: usize = 256;
 
 impl<N: Net> Reactor<N> {
     /// Puts a connection where it will be read: at the tail of its ring's FIFO, or with those that are
@@ -70,7 +76,7 @@ impl<N: Net> Reactor<N> {
         match self.slots[key].place {
             Place::Nowhere | Place::Dead => {}
             Place::Resting => self.leave_rest(key),
-            Place::Staging => self.starved.remove(&mut self.slots, key),
+            Place::Staging => self.leave_starved(key),
             Place::Rate => {
                 if let Some(rates) = &mut self.rates {
                     rates.remove(&mut self.slots, key);
@@ -189,26 +195,53 @@ impl<N: Net> Reactor<N> {
         blocked
     }
 
-    /// Staging was given back: everybody who waits for it tries again, in this turn.
+    /// Staging was given back: everybody who waited for it by then tries again, so many in a turn.
     pub(super) fn feed_starved(&mut self) {
         // First, for what it gives back is had in this turn.
         if self
             .starved_at()
             .is_some_and(|at| at <= self.now.since_start)
         {
-            self.close_slow_holders();
+            self.starved_since = self.now.since_start;
+            self.weigh_from = 0;
         }
-        if std::mem::take(&mut self.staging_freed) {
-            // Stolen whole: those who find no room again join a new queue.
-            while let Some(key) = self.starved.head() {
-                self.starved.remove(&mut self.slots, key);
-                self.resume(key, PauseCause::Staging);
-                // Who is leaving was in no pause, and waited all the same.
-                self.enqueue(key);
-                // And who is paused by an operator, too, may have a gap to tell.
-                self.owe(key);
+        self.close_slow_holders();
+        let mut left = FEED_BUDGET;
+        while left > 0 && self.calls_starved() {
+            if self.last_called == NONE {
+                self.staging_freed = false;
+                self.last_called = self.starved.tail().unwrap_or(NONE);
+                // Not all of it has been spent all the time.
+                self.starved_since = self.now.since_start;
             }
+            // Those who find no room again stand behind the last one.
+            let Some(key) = self.starved.head() else {
+                break;
+            };
+            self.leave_starved(key);
+            self.resume(key, PauseCause::Staging);
+            // Who is leaving was in no pause, and waited all the same.
+            self.enqueue(key);
+            // And who is paused by an operator, too, may have a gap to tell.
+            self.owe(key);
+            left -= 1;
         }
+        if self.starved.is_empty() {
+            // Whoever waits from now on has seen what was given back.
+            self.staging_freed = false;
+        }
+    }
+
+    /// Is anybody to be called who waits for staging?
+    pub(super) fn calls_starved(&self) -> bool {
+        !self.starved.is_empty() && (self.staging_freed || self.last_called != NONE)
+    }
+
+    fn leave_starved(&mut self, key: u32) {
+        if self.last_called == key {
+            self.last_called = self.starved.before(&self.slots, key).unwrap_or(NONE);
+        }
+        self.starved.remove(&mut self.slots, key);
     }
 
     pub(super) fn starved_at(&self) -> Option<Duration> {
@@ -218,12 +251,24 @@ impl<N: Net> Reactor<N> {
         Some(self.starved_since + tick_time(self.clocks.message?))
     }
 
+    /// Are holders of spent staging being looked at?
+    pub(super) fn weighs_holders(&self) -> bool {
+        !self.starved.is_empty() && self.weigh_from != NONE
+    }
+
     /// Staging has been spent for a whole message timeout: whoever sends its message too slowly gives
-    /// its place to others.
-    pub(super) fn close_slow_holders(&mut self) {
-        self.starved_since = self.now.since_start;
-        let holders: Vec<u32> = self.staging.holders().collect();
-        for key in holders {
+    /// its place to others, while there are any.
+    fn close_slow_holders(&mut self) {
+        if !self.weighs_holders() {
+            self.weigh_from = NONE;
+            return;
+        }
+        let holders = self.staging.holders(self.weigh_from, WEIGH_BUDGET);
+        self.weigh_from = match holders.last() {
+            Some((part, _)) if holders.len() == WEIGH_BUDGET => part + 1,
+            _ => NONE,
+        };
+        for (_, key) in holders {
             let slot = &self.slots[key];
             let blocked = self.lanes[usize::from(slot.consumer)].is_pausing();
             let held = tick_of(self.waited(key));

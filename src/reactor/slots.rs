@@ -179,6 +179,11 @@ impl<S> Slots<S> {
         (self.slab.vacant_key() as u32, self.generation)
     }
 
+    /// That of the last connection that came.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
     pub(crate) fn insert(&mut self, slot: Slot<S>) -> u32 {
         self.slab.insert(slot) as u32
     }
@@ -253,6 +258,15 @@ impl Fifo {
 
     pub(crate) fn head(&self) -> Option<u32> {
         (self.head != NONE).then_some(self.head)
+    }
+
+    pub(crate) fn tail(&self) -> Option<u32> {
+        (self.tail != NONE).then_some(self.tail)
+    }
+
+    /// Who stands before this one, which is in it.
+    pub(crate) fn before<S>(&self, slots: &Slots<S>, key: u32) -> Option<u32> {
+        Some(slots[key].prev).filter(|prev| *prev != NONE)
     }
 
     /// From the head on.

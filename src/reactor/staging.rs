@@ -261,9 +261,11 @@ impl Staging {
         }
     }
 
-    /// The slots that hold parts.
-    pub(crate) fn holders(&self) -> impl Iterator<Item = u32> + '_ {
-        self.parts.iter().map(|(_, part)| part.slot)
+    /// At most so many parts from `from` on, each with the slot that holds it.
+    pub(crate) fn holders(&self, from: PartKey, most: usize) -> Vec<(PartKey, u32)> {
+        let all = from..self.parts.capacity() as PartKey;
+        let parts = all.filter_map(|key| Some((key, self.parts.get(key as usize)?.slot)));
+        parts.take(most).collect()
     }
 }
 

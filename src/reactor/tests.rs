@@ -1,5 +1,6 @@
 //! A reactor over a network that does what it is told: what no real one can be made to do at will.
 
+mod slices;
 mod stage;
 
 use std::sync::mpsc::{TryRecvError, channel};
@@ -485,7 +486,7 @@ fn many_that_are_resumed_or_evicted_at_once_are_served_in_slices() {
         stage.reactor.command_sender.try_send(command).unwrap();
     };
     order(&stage, Command::Pause(Target::All));
-    stage.turn();
+    (0..MANY.div_ceil(bulk::SLICE)).for_each(|_| stage.turn());
     all.iter().for_each(|key| stage.put(*key, b"one\n"));
     stage.turn();
     assert_eq!(stage.reactor.counters.received.read(), 0);

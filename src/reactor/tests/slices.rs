@@ -1,0 +1,164 @@
+//! What is done for many connections at once is done in slices: no turn is as long as they are many, and
+//! whoever comes or speaks meanwhile has its place between them.
+
+use super::*;
+
+/// How many of them is it true of?
+fn count(stage: &Stage, keys: &[u32], is_so: impl Fn(&Slot<usize>) -> bool) -> usize {
+    let slots = &stage.reactor.slots;
+    keys.iter().filter(|key| is_so(&slots[**key])).count()
+}
+
+fn is_paused(slot: &Slot<usize>) -> bool {
+    slot.conn.is_paused_by(PauseCause::Operator)
+}
+
+fn order(stage: &Stage, command: Command) {
+    stage.reactor.command_sender.try_send(command).unwrap();
+}
+
+#[test]
+fn an_order_for_all_is_obeyed_in_slices_by_those_who_were_there() {
+    const MANY: usize = 1100;
+    let mut stage = Stage::new(CLOCKS, 1 << 20, EAGAIN);
+    stage.connect(MANY);
+    let all = stage.reactor.slots.keys(0, usize::MAX);
+    order(&stage, Command::Pause(Target::All));
+    stage.turn();
+    assert_eq!(count(&stage, &all, is_paused), 256);
+    // Somebody comes, and takes the place of somebody who left without having been asked.
+    let left = all[MANY - 1];
+    stage.fin(left);
+    stage.turn();
+    stage.script.accepts.set(1);
+    stage.edge(Token(0));
+    stage.turn();
+    assert_eq!(stage.reactor.slots.len(), MANY, "it is there");
+    let others = &all[..MANY - 1];
+    for so_far in [768, 1024, MANY - 1, MANY - 1] {
+        assert_eq!(count(&stage, others, is_paused), so_far);
+        assert_eq!(stage.reactor.bulk.is_some(), so_far < MANY - 1);
+        stage.turn();
+    }
+    assert!(!is_paused(&stage.reactor.slots[left]), "it came later");
+}
+
+#[test]
+fn orders_are_obeyed_one_after_the_other_and_only_by_whom_they_mean() {
+    const MANY: usize = 600;
+    let mut stage = Stage::new(CLOCKS, 1 << 20, EAGAIN);
+    stage.connect(MANY);
+    let all = stage.reactor.slots.keys(0, usize::MAX);
+    let of = |consumer: usize| move |slot: &Slot<usize>| usize::from(slot.consumer) == consumer;
+    let who = stage.reactor.id(all[0]);
+    order(&stage, Command::Pause(Target::All));
+    order(&stage, Command::Resume(Target::Consumer(0)));
+    order(&stage, Command::Pause(Target::Connection(who)));
+    let (rows, list) = channel();
+    order(&stage, Command::Connections(rows));
+    let mut turns = 0;
+    while !matches!(list.try_recv(), Err(TryRecvError::Disconnected)) {
+        let before = count(&stage, &all, is_paused);
+        stage.turn();
+        let now = count(&stage, &all, is_paused);
+        assert!(now.abs_diff(before) <= 257, "{before}, then {now}");
+        let patience = stage.reactor.patience(None);
+        assert!(stage.reactor.bulk.is_none() || patience == Some(Duration::ZERO));
+        turns += 1;
+        assert!(turns < 20, "no end");
+    }
+    let paused = |consumer| count(&stage, &all, |slot| of(consumer)(slot) && is_paused(slot));
+    assert_eq!((paused(0), paused(1)), (1, MANY / 2));
+    assert!(is_paused(&stage.reactor.slots[all[0]]), "the last order");
+}
+
+/// About so many hold the smallest part each, which is all of staging, and all others wait for one: a stage,
+/// and these and those.
+fn starving(holders: usize, waiting: usize) -> (Stage, Vec<u32>, Vec<u32>) {
+    let mut stage = Stage::new(CLOCKS, 260 * holders, EAGAIN);
+    stage.connect(holders + waiting);
+    let all = stage.reactor.slots.keys(0, usize::MAX);
+    all.iter().for_each(|key| stage.put(*key, b"begun"));
+    stage.turn();
+    while stage.reactor.lanes.iter().any(Lane::has_work) {
+        stage.turn();
+    }
+    let (holding, starved): (Vec<_>, Vec<_>) = all
+        .iter()
+        .partition(|key| stage.reactor.slots[**key].part != NONE);
+    // One of each ring goes beyond.
+    assert!((holders..=holders + 2).contains(&holding.len()));
+    let waits = |slot: &Slot<usize>| slot.place == Place::Staging;
+    assert_eq!(count(&stage, &starved, waits), starved.len());
+    (stage, holding, starved)
+}
+
+#[test]
+fn those_who_wait_for_staging_are_called_in_slices_and_once_for_what_is_given_back() {
+    let (mut stage, holders, waiting) = starving(10, 700);
+    let many = waiting.len();
+    let queue = |stage: &Stage| stage.reactor.starved.iter(&stage.reactor.slots).count();
+    // One part is given back. There is one who has a use for it, and everybody is asked.
+    stage.send(holders[0], b", and over\n");
+    assert_eq!(queue(&stage), many - 256);
+    let calls = |stage: &Stage| {
+        let slots = waiting.iter().map(|key| &stage.reactor.slots[*key]);
+        let counts = slots.map(|slot| slot.pauses(PauseCause::Staging).count);
+        counts.collect::<Vec<_>>()
+    };
+    let mut called = calls(&stage).iter().sum::<u64>();
+    let mut turns = 0;
+    while called < many as u64 {
+        assert_eq!(stage.reactor.patience(None), Some(Duration::ZERO));
+        stage.turn();
+        let now = calls(&stage).iter().sum();
+        assert!(now - called <= 256, "{} in one turn", now - called);
+        called = now;
+        turns += 1;
+        assert!(turns < 100, "{called} of {many} are called");
+    }
+    while stage.reactor.lanes.iter().any(Lane::has_work) {
+        stage.turn();
+    }
+    assert!(calls(&stage).iter().all(|calls| *calls == 1), "each once");
+    assert_eq!(queue(&stage), many - 1);
+    let holds = count(&stage, &waiting, |slot| slot.part != NONE);
+    assert_eq!(holds, 1);
+    assert_ne!(stage.reactor.patience(None), Some(Duration::ZERO));
+}
+
+/// Whoever is the last to be called may leave before, or be called for another reason.
+#[test]
+fn the_call_ends_with_who_stands_before_the_last_when_that_one_leaves() {
+    let (mut stage, holders, waiting) = starving(4, 300);
+    stage.send(holders[0], b"over\n");
+    let last = stage.reactor.last_called;
+    assert!(waiting.contains(&last));
+    stage.reactor.end(last, CloseReason::Age);
+    assert_ne!(stage.reactor.last_called, last);
+    while stage.reactor.calls_starved() || stage.reactor.lanes.iter().any(Lane::has_work) {
+        stage.turn();
+    }
+    let mut left = waiting.iter().filter(|key| **key != last);
+    let calls = |key: &u32| stage.reactor.slots[*key].pauses(PauseCause::Staging).count;
+    assert!(left.all(|key| calls(key) == 1), "each once");
+}
+
+#[test]
+fn slow_holders_give_up_staging_in_slices_while_somebody_waits_for_it() {
+    let by_message = |slot: &Slot<usize>| slot.conn.reason() == Some(CloseReason::Message);
+    for (waiting, most) in [(10, Some(256)), (1200, None)] {
+        let (mut stage, holders, _) = starving(700, waiting);
+        stage.at(2 * SECOND);
+        stage.reactor.weigh_from = 0;
+        let mut closed = 0;
+        for _ in 0..10 {
+            stage.turn();
+            let now = count(&stage, &holders, by_message);
+            assert!(now - closed <= 256, "{} in one turn", now - closed);
+            closed = now;
+        }
+        assert_eq!(closed, most.unwrap_or(holders.len()), "{waiting} wait");
+        assert!(!stage.reactor.weighs_holders());
+    }
+}
