@@ -318,7 +318,11 @@ impl<N: Net> Reactor<N> {
         self.book_pause(key, cause);
         let slot = &mut self.slots[key];
         if slot.conn.handle_resume(cause) {
-            slot.conn.handle_window(self.tick);
+            // What a rate took is given back; were its window to begin anew each time, a trickler that waits in
+            // its listener's line would never be weighed.
+            if cause != PauseCause::Rate {
+                slot.conn.handle_window(self.tick);
+            }
             match slot.is_ready() {
                 true => self.enqueue(key),
                 false => self.begin_rest(key),

@@ -418,6 +418,24 @@ fn an_operators_pause_begins_the_window_anew() {
     assert_eq!(reason(&stage, 2), Some(CloseReason::Trickle));
 }
 
+/// Under a listener's rate all wait in line again and again, each for a moment. Whoever trickles there has
+/// the time in between, of which a window is made up.
+#[test]
+fn who_waits_for_a_rate_now_and_then_is_weighed_all_the_same() {
+    let mut stage = weighed(b"x");
+    for ticks in (10..4 * SECOND).step_by(10) {
+        stage.at(ticks);
+        stage.turn();
+        if reason(&stage, 2) == Some(CloseReason::Trickle) {
+            assert!(ticks > SECOND, "after {ticks}");
+            return;
+        }
+        stage.reactor.pause(2, PauseCause::Rate);
+        stage.reactor.resume(2, PauseCause::Rate);
+    }
+    panic!("never weighed: {:?}", stage.reactor.slots[2].conn);
+}
+
 #[test]
 fn time_for_which_its_ring_was_full_is_in_no_window() {
     let mut stage = weighed(b"x");
