@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use fanin::{BoundAddr, Config, Consumer, Fairness, Framing, Handle, Reactor, Turn};
 use socket2::SockRef;
-use support::{PATIENCE, wait_for};
+use support::{Fanin, PATIENCE, wait_for};
 
 struct World {
     handle: Handle,
@@ -173,4 +173,17 @@ fn the_index_in_the_snapshot_is_that_of_the_formula() {
             .then(|| assert_eq!(fairness.connections, 0))
     });
     assert!(world.fairness().mean.is_some());
+}
+
+#[test]
+fn the_report_has_it() {
+    let mut fanin = Fanin::start(&[]);
+    let mut stream = fanin.connect();
+    wait_for("a second is over", PATIENCE, || {
+        stream.write_all(b"one\n").unwrap();
+        let fairness = &fanin.report_now()["fairness"];
+        (fairness["connections"] == 1).then(|| assert_eq!(fairness["index"], 1.0))
+    });
+    let mean = &fanin.drain()["fairness"]["mean"];
+    assert!(mean.is_null(), "there was nobody else: {mean}");
 }
