@@ -508,11 +508,14 @@ impl World {
                 .say(|| "a reactor has too many commands to do".to_owned());
             (0..self.turners.len()).for_each(|at| self.turn(at));
         }
-        if self.random.borrow_mut().permille(200) {
-            // More than one turn does, and nothing else may be left to do.
-            (0..100).for_each(|_| _ = self.handle.resume(Target::All));
-        }
         let ids = self.ledger.borrow().ids(None);
+        if self.random.borrow_mut().permille(200) {
+            // More than one turn does, and nothing else may be left to do: for one, for an order for all has a
+            // turn of its own.
+            let target = ids.first().map(|id| Target::Connection(*id));
+            let target = target.unwrap_or(Target::All);
+            (0..100).for_each(|_| _ = self.handle.resume(target));
+        }
         self.orders.borrow_mut().pause(&ids, false, true);
         self.orders.borrow_mut().list(self.handle.connections());
         for taker in &self.takers {
