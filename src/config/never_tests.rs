@@ -168,7 +168,7 @@ fn it_is_told_with_both_values() {
 /// What a connection with an unfinished message ends by, whose peer sends nothing more; `holds` says
 /// whether the kernel holds bytes of it each time that somebody looks. Turns are up to `late` ticks apart.
 fn ends_by(clocks: &Clocks, spread: u8, late: &[Tick], holds: &[bool]) -> CloseReason {
-    let mut conn = Conn::new(0).spread(spread);
+    let mut conn = Conn::new(0).spread(spread).weighed();
     conn.handle_read(1, 0);
     conn.handle_message(0);
     conn.handle_cut(0, 0, 1);
