@@ -1,0 +1,189 @@
+//! The senders: a process of its own that connects, waits for the word, sends, and waits until all was read.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
+
+use super::framing::Framing;
+use super::work::{STAMP, now};
+use super::{number, option, process};
+
+/// What is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traffic {
+    pub(crate) framing: Framing,
+    /// Of a message, with its delimiter or prefix.
+    pub(crate) size: usize,
+    pub(crate) connections: usize,
+    /// Bytes in one write, whole messages.
+    pub(crate) write: usize,
+    /// In all; rounded up to whole writes of each connection.
+    pub(crate) bytes: usize,
+    pub(crate) manner: Manner,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// As fast as it goes, the connections in turn.
+    Flood,
+    /// One write for each connection, which then ends; this many are open at once.
+    Short,
+    /// So many writes in a second, each with the time at which it is written.
+    Paced(u32),
+}
+
+/// Open at once, of short connections: fewer than the backlog, so that none has to knock twice.
+const IN_FLIGHT: usize = 256;
+
+impl Traffic {
+    /// Writes of each connection.
+    fn rounds(&self) -> usize {
+        (self.bytes / self.write).div_ceil(self.connections)
+    }
+
+    pub(crate) fn total_bytes(&self) -> u64 {
+        (self.rounds() * self.connections * self.write) as u64
+    }
+
+    pub(crate) fn total_messages(&self) -> u64 {
+        self.total_bytes() / self.size as u64
+    }
+
+    pub(crate) fn args(&self) -> Vec<String> {
+        let mut args = vec!["--framing".to_owned(), self.framing.name().to_owned()];
+        let mut add = |name: &str, value: usize| {
+            args.extend([name.to_owned(), value.to_string()]);
+        };
+        add("--size", self.size);
+        add("--connections", self.connections);
+        add("--write", self.write);
+        add("--bytes", self.bytes);
+        match self.manner {
+            Manner::Flood => {}
+            Manner::Short => args.push("--short".to_owned()),
+            Manner::Paced(rate) => add("--paced", rate as usize),
+        }
+        args
+    }
+
+    fn from_args(args: &[String]) -> Self {
+        let manner = if args.iter().any(|arg| arg == "--short") {
+            Manner::Short
+        } else if option(args, "--paced").is_some() {
+            Manner::Paced(number(args, "--paced", 0))
+        } else {
+            Manner::Flood
+        };
+        Self {
+            framing: Framing::parse(option(args, "--framing").expect("a framing")),
+            size: number(args, "--size", 0),
+            connections: number(args, "--connections", 0),
+            write: number(args, "--write", 0),
+            bytes: number(args, "--bytes", 0),
+            manner,
+        }
+    }
+}
+
+/// `send ADDRESS …`; what it says: `ready`, and at the end nanoseconds of time and of processor time.
+pub(crate) fn send(args: &[String]) {
+    process::raise_descriptor_limit();
+    let to: SocketAddr = args[0].parse().expect("an address");
+    let traffic = Traffic::from_args(&args[1..]);
+    let message = traffic.framing.message(traffic.size);
+    let block = message.repeat(traffic.write / traffic.size);
+    assert_eq!(block.len(), traffic.write, "whole messages in a write");
+    let streams = match traffic.manner {
+        Manner::Short => Vec::new(),
+        _ => connect(to, traffic.connections),
+    };
+    println!("ready");
+    let mut word = String::new();
+    std::io::stdin().read_line(&mut word).expect("the word");
+    if word.is_empty() {
+        return;
+    }
+
+    let (began, used) = (Instant::now(), cpu());
+    match traffic.manner {
+        Manner::Flood => flood(streams, &block, traffic.rounds()),
+        Manner::Short => short(to, &block, traffic.connections),
+        Manner::Paced(rate) => paced(streams, block, traffic.rounds(), rate),
+    }
+    let (wall, used) = (began.elapsed(), cpu() - used);
+    println!("{} {}", wall.as_nanos(), used.as_nanos());
+}
+
+fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn connect(to: SocketAddr, connections: usize) -> Vec<TcpStream> {
+    let one = |n: usize| {
+        if n % IN_FLIGHT == IN_FLIGHT - 1 {
+            // A full backlog costs a second; this is not measured.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let stream = TcpStream::connect(to).expect("connected");
+        stream.set_nodelay(true).expect("a flag");
+        stream
+    };
+    (0..connections).map(one).collect()
+}
+
+fn flood(mut streams: Vec<TcpStream>, block: &[u8], rounds: usize) {
+    for _ in 0..rounds {
+        for stream in &mut streams {
+            stream.write_all(block).expect("written");
+        }
+    }
+    end(streams);
+}
+
+/// Waits until the receiver has read all: then it closes.
+fn end(streams: Vec<TcpStream>) {
+    for stream in &streams {
+        stream.shutdown(Shutdown::Write).expect("shut down");
+    }
+    streams.into_iter().for_each(await_the_end);
+}
+
+fn await_the_end(mut stream: TcpStream) {
+    assert_eq!(stream.read(&mut [0]).expect("the receiver's end"), 0);
+}
+
+fn short(to: SocketAddr, block: &[u8], connections: usize) {
+    let mut open = std::collections::VecDeque::with_capacity(IN_FLIGHT);
+    for _ in 0..connections {
+        if open.len() == IN_FLIGHT {
+            open.pop_front().into_iter().for_each(await_the_end);
+        }
+        let mut stream = TcpStream::connect(to).expect("connected");
+        stream.write_all(block).expect("written");
+        stream.shutdown(Shutdown::Write).expect("shut down");
+        open.push_back(stream);
+    }
+    open.into_iter().for_each(await_the_end);
+}
+
+/// Sleeps until the next write is due. What the sleep was too long is made up for: those come at once.
+fn paced(mut streams: Vec<TcpStream>, mut block: Vec<u8>, rounds: usize, rate: u32) {
+    // Else a sleep lasts 50 us longer than asked for.
+    let slack = Some(NonZeroU64::MIN);
+    rustix::thread::set_current_timer_slack(slack).expect("allowed");
+    let each = Duration::from_secs(1) / rate;
+    let began = Instant::now();
+    let mut n = 0;
+    for _ in 0..rounds {
+        for stream in &mut streams {
+            let due = each * n;
+            n += 1;
+            std::thread::sleep(due.saturating_sub(began.elapsed()));
+            write!(&mut block[..STAMP], "{:016x}", now()).expect("it fits");
+            stream.write_all(&block).expect("written");
+        }
+    }
+    end(streams);
+}
