@@ -10,6 +10,7 @@ mod addresses;
 mod connection;
 mod framing;
 mod input;
+pub mod parts;
 mod records;
 mod rings;
 

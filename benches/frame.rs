@@ -1,0 +1,106 @@
+//! Each framing alone: what the reactor's cut and the consumer's walk cost, beside memchr.
+//!
+//! ```text
+//! cargo bench --bench frame
+//! ```
+//!
+//! A read of 64 KiB, again and again; it stays in the cache, so this is what the work costs and not the memory.
+#![allow(missing_docs, reason = "a program, not an interface")]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use fanin::Framing;
+use fanin::fuzz::parts::Cutter;
+
+const READ: usize = 64 << 10;
+const SIZES: [usize; 5] = [16, 64, 256, 1 << 10, 8 << 10];
+
+/// A message of `size` bytes in all.
+fn message(framing: &str, size: usize) -> Vec<u8> {
+    let mut message = match framing {
+        "u16" => ((size - 2) as u16).to_be_bytes().to_vec(),
+        "u32" => ((size - 4) as u32).to_be_bytes().to_vec(),
+        "varint" => {
+            let mut count = if size <= 128 { size - 1 } else { size - 2 };
+            let mut prefix = Vec::new();
+            while count >= 128 {
+                prefix.push(count as u8 | 128);
+                count >>= 7;
+            }
+            prefix.push(count as u8);
+            prefix
+        }
+        "octet" => {
+            let digits = (1..6).find(|n| (size - n - 1).to_string().len() == *n);
+            format!("{} ", size - 1 - digits.expect("a size")).into_bytes()
+        }
+        _ => Vec::new(),
+    };
+    message.resize(size, b'x');
+    match framing {
+        "line" => message[size - 1] = b'\n',
+        "nul" => message[size - 1] = 0,
+        _ => {}
+    }
+    message
+}
+
+/// GB/s.
+fn speed(times: usize, mut work: impl FnMut()) -> f64 {
+    let began = Instant::now();
+    for _ in 0..times {
+        work();
+    }
+    (READ * times) as f64 / began.elapsed().as_nanos() as f64
+}
+
+fn main() {
+    let is_set = |name: &str| std::env::args().any(|arg| arg == name);
+    let is_smoke = is_set("--test") || !is_set("--bench");
+    let (rounds, times) = if is_smoke { (1, 10) } else { (7, 500) };
+    println!(
+        "GB/s, the median of {rounds} rounds; in brackets the time over that of memchr for lines of the size"
+    );
+    println!(
+        "{:>8} {:>7} {:>10} {:>18} {:>18}",
+        "framing", "bytes", "memchr", "cut (reactor)", "visit (consumer)"
+    );
+    for size in SIZES {
+        let lines = message("line", size).repeat(READ / size);
+        for framing in ["line", "nul", "octet", "u16", "u32", "varint"] {
+            let bytes = message(framing, size).repeat(READ / size);
+            let mut cutter = Cutter::new(framing.parse::<Framing>().expect("a framing"), 64 << 10);
+            assert_eq!(
+                cutter.cut(&bytes),
+                bytes.len(),
+                "{framing}: all of it is whole"
+            );
+            assert_eq!(cutter.visit(&bytes), bytes.len() / size, "{framing}");
+            let mut seen: [Vec<f64>; 3] = Default::default();
+            for _ in 0..rounds {
+                seen[0].push(speed(times, || {
+                    for at in memchr::memchr_iter(b'\n', black_box(&lines)) {
+                        black_box(at);
+                    }
+                }));
+                seen[1].push(speed(times, || {
+                    black_box(cutter.cut(black_box(&bytes)));
+                }));
+                seen[2].push(speed(times, || {
+                    black_box(cutter.visit(black_box(&bytes)));
+                }));
+            }
+            let [floor, cut, visit] = seen.map(|mut seen| {
+                seen.sort_by(f64::total_cmp);
+                seen[seen.len() / 2]
+            });
+            let cell = |speed: f64| format!("{speed:.2} ({:.3})", floor / speed);
+            println!(
+                "{framing:>8} {size:>7} {floor:>10.2} {:>18} {:>18}",
+                cell(cut),
+                cell(visit)
+            );
+        }
+    }
+}
