@@ -1,5 +1,6 @@
 //! System calls that fail when a test wants it: strace, attached to one thread or around the program.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -139,6 +140,46 @@ impl Strace {
             self.tracer.child.try_wait().unwrap()
         });
         Log::read(&self.log)
+    }
+}
+
+/// One thread, of which every call is written down and none fails.
+pub(crate) struct Watched {
+    _tracer: Tracer,
+    log: PathBuf,
+    task: PathBuf,
+}
+
+impl Watched {
+    #[track_caller]
+    pub(crate) fn attach(fanin: &Fanin, thread: &str) -> Self {
+        let log = fanin.place.path(thread);
+        let id = thread_of(fanin.pid(), thread);
+        let tracer = Tracer::attach(id, &["-o", log.to_str().unwrap()]);
+        let task = format!("/proc/{}/task/{id}/stat", fanin.pid());
+        Self {
+            _tracer: tracer.unwrap_or_else(|said| panic!("{said}")),
+            log,
+            task: task.into(),
+        }
+    }
+
+    /// Calls that have returned, by their names.
+    pub(crate) fn calls(&self) -> BTreeMap<String, usize> {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let mut calls = BTreeMap::new();
+        for line in text.lines().filter(|line| line.contains(" = ")) {
+            if let Some((name, _)) = line.split_once('(') {
+                *calls.entry(name.to_owned()).or_default() += 1;
+            }
+        }
+        calls
+    }
+
+    /// It waits inside of a call, and not for its tracer.
+    pub(crate) fn is_asleep(&self) -> bool {
+        let stat = fs::read_to_string(&self.task).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('S')
     }
 }
 
