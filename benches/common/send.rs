@@ -27,13 +27,13 @@ pub(crate) struct Traffic {
 pub(crate) enum Manner {
     /// As fast as it goes, the connections in turn.
     Flood,
-    /// One write for each connection, which then ends; this many are open at once.
+    /// One write for each connection, which then ends.
     Short,
     /// So many writes in a second, each with the time at which it is written.
     Paced(u32),
 }
 
-/// Open at once, of short connections: fewer than the backlog, so that none has to knock twice.
+/// Short connections that are open at once: fewer than the backlog, so that none has to knock twice.
 const IN_FLIGHT: usize = 256;
 
 impl Traffic {

@@ -4,20 +4,26 @@
 
 use std::hint::black_box;
 use std::io::Read;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::framing::{Framing, Place, visit};
 use super::{number, option};
 
-static MESSAGES: AtomicU64 = AtomicU64::new(0);
-static BYTES: AtomicU64 = AtomicU64::new(0);
+/// What each consumer has counted.
+static COUNTED: Mutex<Vec<Arc<Counted>>> = Mutex::new(Vec::new());
 /// From send to here, in nanoseconds.
 static TIMES: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 
 /// Hexadecimal digits at the beginning of a message that say when it was sent.
 pub(crate) const STAMP: usize = 16;
+
+#[derive(Debug, Default)]
+struct Counted {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
 
 /// The clock that processes share.
 pub(crate) fn now() -> u64 {
@@ -30,6 +36,7 @@ pub(crate) struct Work {
     framing: Framing,
     messages: u64,
     bytes: u64,
+    counted: Arc<Counted>,
     /// `None`: messages carry no time.
     times: Option<Vec<u64>>,
     pace: Option<Pace>,
@@ -46,10 +53,16 @@ impl Work {
     /// `--latency`, `--slow MIB_PER_SECOND`.
     pub(crate) fn new(framing: Framing, args: &[String]) -> Self {
         let slow = option(args, "--slow").map(|_| number(args, "--slow", 0.0) * 1048576.0);
+        let counted = Arc::new(Counted::default());
+        COUNTED
+            .lock()
+            .expect("nobody panics")
+            .push(Arc::clone(&counted));
         Self {
             framing,
             messages: 0,
             bytes: 0,
+            counted,
             times: args.iter().any(|arg| arg == "--latency").then(Vec::new),
             pace: slow.map(|bytes_per_sec| Pace {
                 bytes_per_sec,
@@ -101,8 +114,10 @@ impl Work {
     /// At the end of a batch or a turn.
     pub(crate) fn publish(&mut self) {
         // Relaxed: read when all is over.
-        MESSAGES.store(self.messages, Ordering::Relaxed);
-        BYTES.store(self.bytes, Ordering::Relaxed);
+        self.counted
+            .messages
+            .store(self.messages, Ordering::Relaxed);
+        self.counted.bytes.store(self.bytes, Ordering::Relaxed);
         if let Some(times) = self.times.as_mut().filter(|times| !times.is_empty()) {
             TIMES.lock().expect("nobody panics").append(times);
         }
@@ -126,10 +141,17 @@ pub(crate) fn tell_at_the_end() -> ! {
             .copied()
             .unwrap_or(0)
     };
+    let counted = COUNTED.lock().expect("nobody panics");
+    let sum = |of: fn(&Counted) -> &AtomicU64| -> u64 {
+        counted
+            .iter()
+            .map(|one| of(one).load(Ordering::Relaxed))
+            .sum()
+    };
     println!(
         "{} {} {} {} {} {}",
-        MESSAGES.load(Ordering::Relaxed),
-        BYTES.load(Ordering::Relaxed),
+        sum(|one| &one.messages),
+        sum(|one| &one.bytes),
         times.len(),
         at(0.5),
         at(0.99),

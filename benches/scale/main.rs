@@ -102,6 +102,7 @@ impl Scale {
         println!("\nconnections: 1 KiB writes of 256-byte lines");
         let mut panel = Panel::new("connections", "CPU ns for each KiB, 1 KiB writes");
         for connections in [1, 10, 100, 1_000, 10_000, 18_000] {
+            let connections = (connections / self.share).max(1);
             let traffic = lines(connections, 1 << 10, 64 * MIB / self.share);
             let x = connections as f64;
             self.point(&mut panel, "floor", x, &Candidate::own("floor"), &traffic);
