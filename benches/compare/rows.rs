@@ -38,7 +38,7 @@ const fn traffic(framing: Framing, size: usize, connections: usize, write: usize
         size,
         connections,
         write,
-        bytes: 512 * MIB,
+        bytes: 256 * MIB,
         manner: Manner::Flood,
     }
 }

@@ -23,6 +23,10 @@ use crate::common::work::Work;
 
 /// The largest read.
 const READ: usize = 64 << 10;
+/// A consumer that sleeps is woken after so many bytes, and at the end of a turn. A turn of full reads from
+/// fifty connections is most of the ring: woken for all of it, the consumer found it out of the cache, and
+/// the whole cost a sixth more. Woken for each 256 KiB, it slept three times as often, and gained nothing.
+const WAKE: usize = 1 << 20;
 /// The consumer gives back at least so often.
 const BATCH: usize = 128 << 10;
 const HEAD: usize = 8;
@@ -139,6 +143,8 @@ struct Producer {
     written: usize,
     /// What the consumer was last seen to have given back.
     read: usize,
+    /// Where a consumer that slept was woken last.
+    announced: usize,
     head: usize,
 }
 
@@ -189,11 +195,15 @@ impl Reader for Producer {
             }
             self.written += len;
             self.ring.publish(self.written);
+            if self.written - self.announced >= WAKE {
+                self.end_turn();
+            }
         }
         Ok((n, asked))
     }
 
     fn end_turn(&mut self) {
+        self.announced = self.written;
         self.ring.wake_consumer();
     }
 }
@@ -263,8 +273,10 @@ pub(super) fn run(listener: TcpListener, work: Work, framing: Framing) {
             ring,
             written: 0,
             read: 0,
+            announced: 0,
             head,
         };
-        polling::run(listener, false, producer);
+        // Edge-triggered, as fanin is: it was cheaper than by levels, at 64-byte lines by a tenth.
+        polling::run(listener, true, producer);
     });
 }
