@@ -1,7 +1,7 @@
 //! What fanin costs beside less, and beside what one would write instead: the same traffic, in turn.
 //!
 //! ```text
-//! cargo bench --bench compare                     # the default rows, 7 rounds, some five minutes
+//! cargo bench --bench compare                     # the default rows, 7 rounds, some four minutes
 //! cargo bench --bench compare -- --rows lines-64,conns-10000 --rounds 15 --mib 1024 --with tokio
 //! cargo bench --bench compare -- --list           # the rows and the receivers there are
 //! ```

@@ -472,15 +472,6 @@ impl<N: Net> Reactor<N> {
         self.enqueue(key);
     }
 
-    fn watch(&mut self, key: u32, watch: Watch) {
-        let slot = &self.slots[key];
-        let Some(stream) = &slot.stream else { return };
-        let token = token(slot.generation, key);
-        if let Err(error) = self.net.watch(stream, token, watch) {
-            self.end(key, system(&error));
-        }
-    }
-
     fn serve_lanes(&mut self) {
         let lanes = self.lanes.len();
         self.first_lane = (self.first_lane + 1) % lanes;

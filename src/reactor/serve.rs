@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::lane::Lane;
 use super::rate::messages_in;
-use super::slots::{Readiness, Slot};
+use super::slots::{Readiness, Slot, token};
 use super::wheel::NONE;
 use super::{Counters, Listening, READ_SIZES, Reactor, system};
 use crate::close::{CloseReason, DiscardReason};
@@ -408,6 +408,15 @@ impl<N: Net> Reactor<N> {
         }
         edges::note("registration", "hang-up", "read");
         self.watch(key, Watch::Read);
+    }
+
+    pub(super) fn watch(&mut self, key: u32, watch: Watch) {
+        let slot = &self.slots[key];
+        let Some(stream) = &slot.stream else { return };
+        let token = token(slot.generation, key);
+        if let Err(error) = self.net.watch(stream, token, watch) {
+            self.end(key, system(&error));
+        }
     }
 }
 
