@@ -152,7 +152,9 @@ impl Row {
         if self.traffic.framing == Framing::Line {
             own.extend(["tokio-lines", "tokio-chunks"]);
         }
-        let plain = own.into_iter().map(Candidate::own);
+        let naps = [("library-200us", "200"), ("library-1ms", "1000")]
+            .map(|(name, micros)| Candidate::own("library").with(name, &["--coalesce", micros]));
+        let plain = own.into_iter().map(Candidate::own).chain(naps);
         let with = |option: &'static str| {
             move |candidate: Candidate| {
                 let name = candidate.name.clone();

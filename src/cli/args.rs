@@ -105,6 +105,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = units::size, help_heading = "Threads and memory")]
     pub(crate) receive_buffer: usize,
 
+    /// Read what comes within so short a time together: fewer wake-ups, and a message waits at most as much longer (10us to 10ms); or off
+    #[arg(long, value_name = "TIME", default_value = "off", value_parser = units::deadline, help_heading = "Threads and memory")]
+    pub(crate) coalesce: Deadline,
+
     /// Connections at once [default: 10000, fewer if the descriptor limit is lower]
     #[arg(long, value_name = "N", help_heading = "Connections")]
     pub(crate) max_connections: Option<usize>,
@@ -251,6 +255,7 @@ impl Serve {
         };
         config.staging_bytes = self.staging;
         config.receive_buffer = self.receive_buffer;
+        config.coalesce = self.coalesce.0;
         config.backlog = self.backlog;
         config.deadlines.idle = self.idle_timeout.0;
         config.deadlines.message = self.message_timeout.0;
@@ -295,7 +300,7 @@ impl Serve {
 }
 
 /// A setting's name in the library, and its option.
-const OPTIONS: [(&str, &str); 29] = [
+const OPTIONS: [(&str, &str); 30] = [
     ("listeners", "--listen"),
     ("framing", "--framing"),
     ("consumers", "--consumers"),
@@ -307,6 +312,7 @@ const OPTIONS: [(&str, &str); 29] = [
     ("at_max_connections", "--at-max-connections"),
     ("staging_bytes", "--staging"),
     ("receive_buffer", "--receive-buffer"),
+    ("coalesce", "--coalesce"),
     ("backlog", "--backlog"),
     ("deadlines.idle", "--idle-timeout"),
     ("deadlines.message", "--message-timeout"),

@@ -82,7 +82,8 @@ const LAYERS: &[Layer] = &[
 ];
 
 /// What limits nothing that comes in.
-const BESIDE: [(&str, &[&str]); 2] = [
+const BESIDE: [(&str, &[&str]); 3] = [
+    ("What comes close together is read together", &["coalesce"]),
     (
         "At the end everybody has so long to finish",
         &["drain-timeout"],

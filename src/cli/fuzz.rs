@@ -15,7 +15,7 @@ use super::given::{Given, Refused};
 use super::sink::Destination;
 use super::units::{self, Brief, Deadline};
 
-const OPTIONS: [&str; 40] = [
+const OPTIONS: [&str; 41] = [
     "\n--listen=tcp://127.0.0.1:0",
     "\n--listen=tcp://[::1]:5140",
     "\n--listen=unix:///run/x",
@@ -51,6 +51,7 @@ const OPTIONS: [&str; 40] = [
     "\n--stall-timeout=250ms",
     "\n--max-age=1h",
     "\n--drain-timeout=1s",
+    "\n--coalesce=200us",
     "\n--report=-",
     "\n-v",
     "KiB",
@@ -93,7 +94,7 @@ pub(crate) fn command_line(data: &[u8]) -> bool {
 fn took(config: &Config, option: &str, value: &str) {
     let size = || slow_size(value).expect("it was accepted");
     let count = || value.parse::<usize>().expect("it was accepted");
-    let time = || slow_millis(value).map(Duration::from_millis);
+    let time = || slow_micros(value).map(Duration::from_micros);
     match option {
         "--framing" if !value.starts_with("byte") => {
             assert_eq!(config.framing.to_string(), value);
@@ -109,6 +110,7 @@ fn took(config: &Config, option: &str, value: &str) {
         "--consumers" => assert_eq!(config.consumers, count()),
         "--reactors" => assert_eq!(config.reactors, count()),
         "--backlog" => assert_eq!(config.backlog as usize, count()),
+        "--coalesce" => assert_eq!(config.coalesce, time()),
         "--idle-timeout" => assert_eq!(config.deadlines.idle, time()),
         "--message-timeout" => assert_eq!(config.deadlines.message, time()),
         "--stall-timeout" => assert_eq!(config.deadlines.stall, time()),
@@ -177,6 +179,7 @@ fn said_again(serve: &Serve, config: &Config) -> impl Iterator<Item = String> {
         ("message-timeout", config.deadlines.message),
         ("stall-timeout", config.deadlines.stall),
         ("max-age", config.deadlines.age),
+        ("coalesce", config.coalesce),
     ] {
         say(
             option,
@@ -367,11 +370,11 @@ pub(crate) fn quantities(data: &[u8]) -> bool {
     let text = &*quantity(data);
     let size = slow_size(text);
     assert_eq!(units::size(text).ok(), size, "{text:?}");
-    let millis = slow_millis(text);
+    let micros = slow_micros(text);
     let time = units::duration(text);
     assert_eq!(
         time.clone().ok(),
-        millis.map(Duration::from_millis),
+        micros.map(Duration::from_micros),
         "{text:?}"
     );
     if let Ok(time) = time {
@@ -379,10 +382,10 @@ pub(crate) fn quantities(data: &[u8]) -> bool {
         assert_eq!(again, Ok(time), "{text:?}");
     }
     let deadline = units::deadline(text);
-    let expected = match (text, millis) {
+    let expected = match (text, micros) {
         ("off", _) => Some(Deadline(None)),
         (_, None | Some(0)) => None,
-        (_, Some(millis)) => Some(Deadline(Some(Duration::from_millis(millis)))),
+        (_, Some(micros)) => Some(Deadline(Some(Duration::from_micros(micros)))),
     };
     assert_eq!(deadline.clone().ok(), expected, "{text:?}");
     for refusal in [units::size(text).err(), time_error(text), deadline.err()] {
@@ -393,7 +396,7 @@ pub(crate) fn quantities(data: &[u8]) -> bool {
         assert_eq!(sink.to_string(), text);
         assert_eq!(text.parse::<Destination>().as_ref(), Ok(sink));
     }
-    size.is_some() || millis.is_some() || expected.is_some() || sink.is_ok()
+    size.is_some() || micros.is_some() || expected.is_some() || sink.is_ok()
 }
 
 fn time_error(text: &str) -> Option<String> {
@@ -429,16 +432,17 @@ fn slow_size(text: &str) -> Option<usize> {
     usize::try_from(number * u128::pow(base, power)).ok()
 }
 
-fn slow_millis(text: &str) -> Option<u64> {
+fn slow_micros(text: &str) -> Option<u64> {
     let (number, unit) = slow_number(text)?;
-    let millis = match &*unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60 * 1000,
-        "h" => 60 * 60 * 1000,
+    let micros = match &*unit {
+        "us" => 1,
+        "ms" => 1000,
+        "s" => 1000 * 1000,
+        "m" => 60 * 1000 * 1000,
+        "h" => 60 * 60 * 1000 * 1000,
         _ => return None,
     };
-    u64::try_from(number * millis).ok()
+    u64::try_from(number * micros).ok()
 }
 
 #[cfg(test)]

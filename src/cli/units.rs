@@ -28,19 +28,20 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
 
 /// A time that cannot be switched off.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    const LEGAL: &str = "a whole number with ms, s, m or h";
+    const LEGAL: &str = "a whole number with us, ms, s, m or h";
     let (number, unit) = split(text);
-    let millis: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
+    let micros: u64 = match unit {
+        "us" => 1,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "m" => 60_000_000,
+        "h" => 3_600_000_000,
         _ => return Err(format!("not a time: {LEGAL}")),
     };
     let number: u64 = parse(number, LEGAL, "time")?;
     number
-        .checked_mul(millis)
-        .map(Duration::from_millis)
+        .checked_mul(micros)
+        .map(Duration::from_micros)
         .ok_or_else(|| "a longer time than can be counted".to_owned())
 }
 
@@ -81,13 +82,13 @@ pub(crate) struct Brief(pub(crate) Duration);
 
 impl fmt::Display for Brief {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.as_millis();
-        match millis {
+        match self.0.as_micros() {
             0 => f.write_str("0s"),
-            n if n % 3_600_000 == 0 => write!(f, "{}h", n / 3_600_000),
-            n if n % 60_000 == 0 => write!(f, "{}m", n / 60_000),
-            n if n % 1_000 == 0 => write!(f, "{}s", n / 1_000),
-            n => write!(f, "{n}ms"),
+            n if n % 3_600_000_000 == 0 => write!(f, "{}h", n / 3_600_000_000),
+            n if n % 60_000_000 == 0 => write!(f, "{}m", n / 60_000_000),
+            n if n % 1_000_000 == 0 => write!(f, "{}s", n / 1_000_000),
+            n if n % 1_000 == 0 => write!(f, "{}ms", n / 1_000),
+            n => write!(f, "{n}us"),
         }
     }
 }

@@ -159,6 +159,7 @@ impl Checked {
                 route: config.route,
                 reroute: config.on_consumer_gone == OnConsumerGone::Reroute,
                 drain_timeout: config.drain_timeout,
+                coalesce: config.coalesce,
                 at_limit: config.at_max_connections,
                 admission: admission.clone(),
                 together: together.clone(),

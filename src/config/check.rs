@@ -174,6 +174,11 @@ impl Config {
                 "1 KiB to 1 GiB are possible".into(),
             );
         }
+        let legal = Duration::from_micros(10)..=Duration::from_millis(10);
+        if let Some(apart) = self.coalesce.filter(|apart| !legal.contains(apart)) {
+            let reason = "10us to 10ms are possible, or nothing".into();
+            refuse("coalesce", format!("{apart:?}"), reason);
+        }
         if self.backlog == 0 {
             refuse("backlog", "0".into(), "must be at least 1".into());
         }

@@ -65,6 +65,11 @@ pub trait Net {
     /// wait is an empty one.
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()>;
 
+    /// Lets time pass, whatever happens meanwhile.
+    fn nap(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
     /// The time; the reactor asks once a turn.
     fn now(&self) -> Now;
 

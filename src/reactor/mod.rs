@@ -9,6 +9,7 @@ mod arena;
 mod bulk;
 #[cfg(feature = "sim")]
 mod check;
+mod coalesce;
 mod control;
 mod counters;
 mod deadlines;
@@ -42,6 +43,7 @@ pub(crate) use self::arena::{class as staging_class, most as staging_most};
 use self::bulk::Bulk;
 #[cfg(feature = "sim")]
 pub(crate) use self::check::{Seen, Sight};
+use self::coalesce::Coalesce;
 use self::control::{COMMANDS, Command};
 pub use self::control::{Handle, Query, Target};
 pub(crate) use self::control::{Orders, Remote};
@@ -128,6 +130,7 @@ pub(crate) struct Parts<L> {
     pub(crate) route: Route,
     pub(crate) reroute: bool,
     pub(crate) drain_timeout: Duration,
+    pub(crate) coalesce: Option<Duration>,
     pub(crate) at_limit: AtLimit,
     pub(crate) admission: Arc<Admission>,
     pub(crate) together: Arc<Together>,
@@ -185,6 +188,7 @@ pub struct Reactor<N: Net = Mio> {
     route: Route,
     reroute: bool,
     drain_timeout: Duration,
+    coalesce: Option<Coalesce>,
     at_limit: AtLimit,
     admission: Arc<Admission>,
     together: Arc<Together>,
@@ -265,6 +269,7 @@ impl<N: Net> Reactor<N> {
             route: parts.route,
             reroute: parts.reroute,
             drain_timeout: parts.drain_timeout,
+            coalesce: parts.coalesce.map(Coalesce::new),
             at_limit: parts.at_limit,
             admission: parts.admission,
             together: parts.together,
@@ -313,6 +318,7 @@ impl<N: Net> Reactor<N> {
             return self.ended();
         }
         let timeout = self.patience(at_most);
+        self.coalesce(timeout);
         self.events.clear();
         self.net
             .poll(&mut self.events, timeout)

@@ -1,5 +1,6 @@
 //! A reactor over a network that does what it is told: what no real one can be made to do at will.
 
+mod apart;
 mod slices;
 mod stage;
 

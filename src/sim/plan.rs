@@ -215,6 +215,10 @@ fn config(random: &mut Random) -> Config {
     config.route = random.one_of(&[Route::LeastLoaded, Route::Source, Route::Listener]);
     config.on_consumer_gone = random.one_of(&[OnConsumerGone::Stop, OnConsumerGone::Reroute]);
     config.drain_timeout = ms(random.within(100..=2000));
+    // Seldom: time that passes within a turn is an excuse for whatever is late.
+    if random.permille(150) {
+        config.coalesce = random.one_of(&[Some(ms(1)), Some(ms(10))]);
+    }
     config.on_full = random.one_of(&[OnFull::Pause, OnFull::Pause, OnFull::Discard]);
     config.pressure.after = random.one_of(&[None, Some(ms(1)), Some(ms(5)), Some(ms(100))]);
     if config.pressure.after.is_some() {

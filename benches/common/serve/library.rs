@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fanin::{Batch, Config, Fanin, ListenAddr, Record, Turn};
 
@@ -21,6 +22,8 @@ fn bind(listener: TcpListener, args: &[String], framing: Framing) -> Fanin {
     config.consumers = number(args, "--consumers", 1);
     config.reactors = number(args, "--reactors", 1);
     config.ring_bytes = option(args, "--ring").map(|_| number(args, "--ring", 0));
+    config.coalesce = option(args, "--coalesce")
+        .map(|micros| Duration::from_micros(micros.parse().expect("microseconds")));
     config.max_message = number(args, "--max-message", config.max_message);
     let fanin = config.validate().expect("valid").bind().expect("bound");
     if args.iter().any(|arg| arg == "--autotune") {

@@ -247,13 +247,13 @@ const FAULTS: [(&str, &str, &str, &str); 59] = [
     (
         "idle-timeout = 3600",
         "f:1:16:",
-        "a whole number with ms, s, m or h, or `off`",
+        "a whole number with us, ms, s, m or h, or `off`",
         "3600",
     ),
     (
         "idle-timeout = \"1.5s\"",
         "f:1:16:",
-        "a whole number with ms, s, m or h",
+        "a whole number with us, ms, s, m or h",
         "\"1.5s\"",
     ),
     (

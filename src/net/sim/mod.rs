@@ -368,6 +368,14 @@ impl Net for SimNet {
         Ok(())
     }
 
+    fn nap(&mut self, time: Duration) {
+        let mut state = self.state.borrow_mut();
+        state.now += time;
+        state.unasked += time;
+        drop(state);
+        self.step();
+    }
+
     fn now(&self) -> Now {
         let mut state = self.state.borrow_mut();
         state.ask(self.reactor);

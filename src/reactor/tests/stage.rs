@@ -51,6 +51,10 @@ impl Net for Scripted {
         Ok(())
     }
 
+    fn nap(&mut self, time: Duration) {
+        self.0.time.set(self.0.time.get() + time);
+    }
+
     fn now(&self) -> Now {
         Now {
             since_start: self.0.time.get(),
@@ -170,6 +174,7 @@ impl Stage {
             route: Route::LeastLoaded,
             reroute: false,
             drain_timeout: Duration::from_secs(1),
+            coalesce: None,
             at_limit: Default::default(),
             admission: Arc::new(Admission::new(2000, [None].into_iter())),
             together: Arc::new(Together::new(2)),
