@@ -84,6 +84,7 @@ fn leaks_and_losses_are_in_the_table_and_the_accounts_add_up() {
         "--leave=50%",
         "--stall=200ms@300ms",
         "--stall=5m@1500ms",
+        "--tricklers=0%",
         "--designs=naive,naive-1m,fanin",
         "--html",
         &file("page"),
@@ -128,6 +129,7 @@ fn leaks_and_losses_are_in_the_table_and_the_accounts_add_up() {
             "counted",
             "nobody",
             "refused",
+            "closed",
             "stuck",
             "held",
         ] {
@@ -157,10 +159,13 @@ fn leaks_and_losses_are_in_the_table_and_the_accounts_add_up() {
     for part in [
         "<svg",
         "What to configure",
-        "--stall=5m@1500ms",
+        "--stall=200ms@300ms,5m@1500ms",
         "class=\"bad\"",
         "naive-1m",
         "Jain",
+        "docs/overload.md#stalled-consumers",
+        // The story of a row has its numbers.
+        "still stuck a second after",
     ] {
         assert!(page.contains(part), "{part}");
     }
@@ -179,6 +184,7 @@ fn one_seed_is_one_plan_of_senders() {
             "--seconds=1",
             "--rate=20",
             "--stall=none",
+            "--tricklers=0%",
             "--designs=fanin-pause",
             "--raw",
             &raw,
@@ -206,20 +212,132 @@ fn one_seed_is_one_plan_of_senders() {
 #[test]
 fn what_cannot_be_played_is_refused_with_what_can() {
     for (options, part) in [
-        (["--senders", "1000000"], "would do"),
-        (["--rate", "0"], "1 to"),
-        (["--size", "5"], "64 to"),
-        (["--seconds", "3600"], "1 to 60"),
-        (["--designs", "naive,best"], "naive-100"),
-        (["--stall", "5s"], "TIME@TIME"),
-        (["--leave", "101%"], "100%"),
-        (["--consumer-rate", "0"], "unlimited"),
+        (&["--senders", "1000000"][..], "would do"),
+        (&["--rate", "0"], "1 to"),
+        (&["--size", "5"], "64 to"),
+        (&["--seconds", "3600"], "1 to 60"),
+        (&["--designs", "naive,best"], "naive-100"),
+        (&["--stall", "5s"], "TIME@TIME"),
+        (&["--stall", "5s@1s/2"], "1 consumer"),
+        (&["--stall", "5s@1s/0"], "from 1 on"),
+        (&["--leave", "101%"], "100%"),
+        (&["--skew", "101%"], "100%"),
+        (&["--skew", "90%", "--senders", "1"], "2 senders"),
+        (&["--tricklers", "many"], "100%"),
+        (&["--late", "-"], "100%"),
+        (&["--descriptors", "8"], "32 to"),
+        (&["--consumer-rate", "0"], "unlimited"),
+        (&["--consumer-rate", "5,no"], "unlimited"),
     ] {
-        let (code, said) = refused(lab(&options));
+        let (code, said) = refused(lab(options));
         assert_eq!(code, Some(2), "{options:?}: {said}");
         assert!(
             said.contains(options[0]) && said.contains(part),
             "{options:?}: {said}"
         );
+    }
+}
+
+#[test]
+fn of_a_skewed_load_one_sender_has_its_share_and_fairness_is_of_what_was_due() {
+    let place = Place::new();
+    let raw = place.path("raw").display().to_string();
+    let table = table(&played(&[
+        "--senders=10",
+        "--rate=50",
+        "--seconds=1",
+        "--skew=90%",
+        "--tricklers=0%",
+        "--late=0%",
+        "--leave=0%",
+        "--stall=none",
+        "--consumer-rate=unlimited",
+        "--designs=naive,fanin-pause",
+        "--raw",
+        &raw,
+    ]));
+    let raw = lines(&place, "raw");
+    let most = |plan: &&Value| plan["most"].as_u64().unwrap();
+    let plans = of_kind(&raw, "plan");
+    assert_eq!(most(&plans[0]), 450);
+    assert!(plans[1..].iter().all(|plan| most(plan) == 5), "{plans:?}");
+    for (design, row) in &table {
+        assert_eq!(row["sent"], row["delivered"], "{design}: {row:?}");
+        // All got everything, though one had ninety times as much.
+        assert!(
+            row["jain"].parse::<f64>().unwrap() > 0.9,
+            "{design}: {row:?}"
+        );
+    }
+}
+
+#[test]
+fn tricklers_are_closed_by_their_layer_alone() {
+    let table = table(&played(&[
+        "--senders=4",
+        "--rate=20",
+        "--seconds=4",
+        "--tricklers=100%",
+        "--leave=0%",
+        "--stall=none",
+        "--designs=fanin-pause,fanin-message",
+    ]));
+    let number = |design: &str, column: &str| -> u64 { table[design][column].parse().unwrap() };
+    assert_eq!(number("fanin-pause", "closed"), 0, "{table:#?}");
+    assert!(number("fanin-message", "closed") >= 4, "{table:#?}");
+    for design in table.keys() {
+        assert_eq!(number(design, "sent"), 0, "{table:#?}");
+        assert_eq!(number(design, "lost"), 0, "{table:#?}");
+    }
+}
+
+#[test]
+fn of_several_consumers_one_can_stand_still() {
+    let table = table(&played(&[
+        "--senders=6",
+        "--rate=50",
+        "--seconds=3",
+        "--tricklers=0%",
+        "--leave=0%",
+        "--late=0%",
+        "--consumer-rate=unlimited,unlimited",
+        "--stall=5m@500ms/2",
+        "--designs=naive,fanin-consumer",
+    ]));
+    let number = |design: &str, column: &str| -> u64 { table[design][column].parse().unwrap() };
+    for design in table.keys() {
+        let of = |column| number(design, column);
+        assert_eq!(of("sent"), of("delivered") + of("lost"), "{table:#?}");
+        // The other one has worked on.
+        assert!(of("delivered") > of("due") / 2, "{table:#?}");
+    }
+    // Whose consumer stands still is closed, and comes again to the other one.
+    assert!(number("fanin-consumer", "closed") >= 1, "{table:#?}");
+    assert_eq!(number("fanin-consumer", "nobody"), 0, "{table:#?}");
+}
+
+#[test]
+fn a_server_may_run_out_of_descriptors() {
+    let table = table(&played(&[
+        "--senders=60",
+        "--rate=5",
+        "--seconds=2",
+        "--tricklers=0%",
+        "--leave=0%",
+        "--late=0%",
+        "--stall=none",
+        "--descriptors=40",
+        "--designs=naive,fanin-pause,fanin",
+    ]));
+    for (design, row) in &table {
+        let of = |column: &str| -> u64 { row[column].parse().unwrap() };
+        // The library tells who has no place; the naive one lets everybody wait.
+        assert_eq!(of("refused") > 0, design == "fanin-pause", "{row:?}");
+        assert_eq!(
+            of("sent"),
+            of("delivered") + of("lost"),
+            "{design}: {row:?}"
+        );
+        assert!(of("delivered") > 0, "{design}: {row:?}");
     }
 }

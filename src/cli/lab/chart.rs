@@ -120,7 +120,11 @@ pub(crate) fn sheet(rows: &[Row], scenario: &Scenario) -> String {
     }
     for (number, row) in rows.iter().enumerate() {
         let middle = y(number) + HEIGHT / 2.0 + 3.0;
-        let _ = writeln!(svg, "<text x=\"4\" y=\"{middle}\">{}</text>", row.name);
+        let _ = writeln!(
+            svg,
+            "<text x=\"4\" y=\"{middle}\">{}</text>",
+            row.design.name
+        );
         let seconds = end / 1000.0;
         let (right, bottom) = (LEFT + WIDTH, y(number) + HEIGHT + 10.0);
         let _ = writeln!(

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::message::{self, now};
+use super::plan;
 use super::scenario::Scenario;
 
 /// The charts have a point for each.
@@ -18,14 +19,17 @@ pub(crate) const WINDOW: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Pace {
     scenario: Scenario,
+    consumer: usize,
     start: u64,
     next: u64,
 }
 
 impl Pace {
-    pub(crate) fn new(scenario: &Scenario, start: u64) -> Self {
+    /// For one of the consumers, from 0 on.
+    pub(crate) fn new(scenario: &Scenario, consumer: usize, start: u64) -> Self {
         Self {
             scenario: scenario.clone(),
+            consumer,
             start,
             next: 0,
         }
@@ -35,11 +39,12 @@ impl Pace {
     pub(crate) fn wait(&mut self) {
         loop {
             let t = Duration::from_nanos(now().saturating_sub(self.start));
-            let stall = self.scenario.stalls.iter().find(|stall| stall.covers(t));
-            let Some(stall) = stall else { break };
+            let Some(stall) = self.scenario.stall_of(self.consumer, t) else {
+                break;
+            };
             thread::sleep(stall.end() - t);
         }
-        if let Some(rate) = self.scenario.consumer_rate.0 {
+        if let Some(rate) = self.scenario.consumer_rates[self.consumer].0 {
             let now = now();
             // What was not taken in a pause is not made up for.
             self.next = self.next.max(now.saturating_sub(5_000_000)) + 1_000_000_000 / rate;
@@ -90,7 +95,9 @@ impl Histogram {
 /// What came from one sender.
 #[derive(Clone, Debug, Default)]
 struct Row {
-    /// A bit for each number.
+    /// Numbers that there can be.
+    most: u64,
+    /// A bit for each.
     came: Vec<u64>,
     count: u64,
     last: u64,
@@ -106,7 +113,6 @@ impl Row {
 #[derive(Debug)]
 pub(crate) struct Desk {
     start: u64,
-    most: u64,
     rows: Vec<Row>,
     delivered: u64,
     corrupt: u64,
@@ -118,15 +124,18 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(scenario: &Scenario, start: u64) -> Self {
-        let most = scenario.most_messages() + 1;
-        let row = Row {
-            came: vec![0; most.div_ceil(64) as usize],
-            ..Row::default()
+        let plans = plan::plans(scenario);
+        let row = |plan: &plan::Plan| {
+            let most = plan.most(scenario) + 1;
+            Row {
+                most,
+                came: vec![0; most.div_ceil(64) as usize],
+                ..Row::default()
+            }
         };
         Self {
             start,
-            most,
-            rows: vec![row; scenario.senders],
+            rows: plans.iter().map(row).collect(),
             delivered: 0,
             corrupt: 0,
             twice: 0,
@@ -144,12 +153,14 @@ impl Desk {
     pub(crate) fn take(&mut self, text: &[u8]) {
         let now = now();
         let read = message::read(text);
-        let known = read.filter(|m| m.sender < self.rows.len() && m.number < self.most);
-        let Some(message) = known else {
+        let known = read.and_then(|message| {
+            let row = self.rows.get_mut(message.sender)?;
+            (message.number < row.most).then_some((message, row))
+        });
+        let Some((message, row)) = known else {
             self.corrupt += 1;
             return;
         };
-        let row = &mut self.rows[message.sender];
         if row.has(message.number) {
             self.twice += 1;
             return;
@@ -178,7 +189,7 @@ impl Desk {
             let missing = |from, to| (from..to).filter(|n| !row.has(*n)).count() as u64;
             lost += missing(0, sent);
             lost_told += missing(0, told.min(sent));
-            unsent += (sent..self.most).filter(|n| row.has(*n)).count() as u64;
+            unsent += (sent..row.most).filter(|n| row.has(*n)).count() as u64;
         }
         let quantile = |q| self.latency.quantile(q);
         json!({
@@ -221,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_told_apart_by_who_was_told() {
-        let scenario = scenario(&["--senders", "2", "--rate", "10", "--seconds", "1"]);
+        let scenario = scenario(&["--senders=2", "--rate=10", "--seconds=1", "--tricklers=0%"]);
         let mut desk = Desk::new(&scenario, 0);
         let mut line = Vec::new();
         for (sender, number) in [(0, 0), (0, 3), (0, 3), (1, 0)] {

@@ -10,11 +10,13 @@ mod desk;
 mod message;
 mod naive;
 mod page;
+mod plan;
 mod play;
 mod row;
 mod scenario;
 mod senders;
 mod server;
+mod story;
 mod watch;
 
 use std::fs::File;
@@ -89,7 +91,7 @@ impl Lab {
                 .with_context(|| format!("design {}", design.name))?;
             say(format_args!(
                 "lab: {}: delivered {} of {}, lost {}, stuck {}",
-                row.name, row.delivered, row.sent, row.lost, row.stuck
+                row.design.name, row.delivered, row.sent, row.lost, row.stuck
             ));
             rows.push(row);
         }
@@ -107,13 +109,14 @@ impl Lab {
 
     fn write_raw(&self, file: &mut File, rows: &[Row]) -> io::Result<()> {
         let mut out = io::BufWriter::new(file);
-        for (number, plan) in self.scenario.plans().iter().enumerate() {
+        for (number, plan) in plan::plans(&self.scenario).iter().enumerate() {
             let leave = plan
                 .leave
                 .map(|leave| json!({ "ms": leave.at.as_millis() as u64, "resets": leave.resets }));
             let connect = plan.connect_at.as_millis() as u64;
             let line = json!({
                 "kind": "plan", "sender": number, "connect_ms": connect, "leave": leave,
+                "trickles": plan.trickles, "most": plan.most(&self.scenario),
             });
             writeln!(out, "{line}")?;
         }

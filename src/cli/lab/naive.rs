@@ -48,21 +48,26 @@ pub(crate) struct Counts {
     waiting: AtomicUsize,
 }
 
-/// Starts the threads; they end with the process.
+/// Starts the threads, one consumer for each pace; they end with the process.
 pub(crate) fn start(
     design: Naive,
     listener: TcpListener,
     desk: Arc<Mutex<Desk>>,
-    mut pace: Pace,
+    paces: Vec<Pace>,
 ) -> Arc<Counts> {
     let counts = Arc::new(Counts::default());
     let (sender, messages) = sync_channel::<Vec<u8>>(design.channel);
-    thread::spawn(move || {
-        for message in messages {
-            pace.wait();
-            desk.lock().unwrap().take(&message);
-        }
-    });
+    let messages = Arc::new(Mutex::new(messages));
+    for mut pace in paces {
+        let (messages, desk) = (Arc::clone(&messages), Arc::clone(&desk));
+        let next = move || messages.lock().unwrap().recv();
+        thread::spawn(move || {
+            while let Ok(message) = next() {
+                pace.wait();
+                desk.lock().unwrap().take(&message);
+            }
+        });
+    }
     let sender = match design.remedy {
         Remedy::Funnel => funnel(sender),
         _ => sender,

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::designs::Design;
 use super::desk::WINDOW;
 use super::message::now;
+use super::plan::{self, Plan};
 use super::row::{self, Row};
 use super::scenario::Scenario;
 use super::watch::{Sample, Watched};
@@ -87,6 +88,7 @@ struct Left {
 
 struct Play<'a> {
     scenario: &'a Scenario,
+    plans: Vec<Plan>,
     start: u64,
     watched: Watched,
     samples: Vec<Sample>,
@@ -115,6 +117,7 @@ pub(crate) fn play(design: &'static Design, scenario: &Scenario) -> Result<Row> 
 
     let mut play = Play {
         scenario,
+        plans: plan::plans(scenario),
         start,
         watched,
         samples: Vec::new(),
@@ -178,7 +181,9 @@ impl Play<'_> {
             ensure!(t < self.scenario.length() + PATIENCE, "it takes too long");
             if t >= next && now() >= self.start {
                 self.sample(t);
-                next = (t + WINDOW).max(next + WINDOW);
+                // With many descriptors a look takes long: not more than a fifth of the time is for it.
+                let took = self.time() - t;
+                next = (t + WINDOW.max(5 * took)).max(next + WINDOW);
             }
             match lines.recv_timeout(next.saturating_sub(t).min(WINDOW)) {
                 Ok((who, line)) => self.take(who, &line)?,
@@ -191,8 +196,11 @@ impl Play<'_> {
     }
 
     fn sample(&mut self, t: Duration) {
-        let plans = self.scenario.plans();
-        let come = plans.iter().filter(|plan| plan.connect_at <= t).count();
+        let come = self
+            .plans
+            .iter()
+            .filter(|plan| plan.connect_at <= t)
+            .count();
         let present = come.saturating_sub(self.left.len());
         // Before the look, which takes its time: what is delivered meanwhile was held.
         let now = now();
@@ -243,11 +251,12 @@ impl Play<'_> {
         let all: u64 = list.filter_map(Value::as_u64).sum();
         let end = Duration::from_nanos(at.saturating_sub(self.start)) + GRACE;
         let t = self.time();
-        let stalls = self.scenario.stalls.iter();
-        let for_good = stalls
-            .clone()
-            .any(|stall| stall.covers(t) && stall.end() >= end);
+        let for_good = (0..self.scenario.consumers()).all(|consumer| {
+            let stall = self.scenario.stall_of(consumer, t);
+            stall.is_some_and(|stall| stall.end() >= end)
+        });
         // A stall that ended a moment ago has been no silence of the design's.
+        let stalls = self.scenario.stalls.iter();
         let worked = stalls
             .filter(|stall| stall.end() <= t)
             .map(|stall| stall.end())

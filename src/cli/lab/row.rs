@@ -19,7 +19,7 @@ const RECOVERED: Duration = Duration::from_millis(250);
 const STEADY: usize = 3;
 
 /// Each column, and what it is: the one place that defines them.
-pub(crate) const COLUMNS: [(&str, &str); 18] = [
+pub(crate) const COLUMNS: [(&str, &str); 19] = [
     ("design", "What ran; explained below the table."),
     (
         "due",
@@ -53,6 +53,10 @@ pub(crate) const COLUMNS: [(&str, &str); 18] = [
     (
         "refused",
         "Connections that were not let in: closed at once by the server, or never accepted, or failed to connect.",
+    ),
+    (
+        "closed",
+        "Connections that the server ended although their sender wanted to go on; it comes again 0.3 s later.",
     ),
     (
         "stuck",
@@ -101,8 +105,7 @@ pub(crate) enum Recovery {
 /// What a design came to.
 #[derive(Debug)]
 pub(crate) struct Row {
-    pub(crate) name: &'static str,
-    pub(crate) says: &'static str,
+    pub(crate) design: &'static Design,
     pub(crate) due: u64,
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
@@ -110,6 +113,8 @@ pub(crate) struct Row {
     pub(crate) told: u64,
     pub(crate) counted: u64,
     pub(crate) refused: u64,
+    /// How often each layer acted, by its reason.
+    pub(crate) acts: Vec<(String, u64)>,
     pub(crate) stuck: usize,
     pub(crate) held: usize,
     /// Microseconds.
@@ -140,8 +145,7 @@ pub(super) fn row(
     let windows: Vec<_> = windows.map(|w| (number(&w[0]), number(&w[1]))).collect();
     let never = number(&senders["connects"]).saturating_sub(number(&server["accepted"]));
     Row {
-        name: design.name,
-        says: design.says,
+        design,
         due: due.iter().sum(),
         sent: sent.iter().sum(),
         delivered: number(&server["delivered"]),
@@ -149,6 +153,7 @@ pub(super) fn row(
         told,
         counted: number(&server["counted"]).min(lost - told),
         refused: number(&server["refused"]) + never + number(&senders["failed_connects"]),
+        acts: serde_json::from_value(server["acts"].clone()).unwrap_or_default(),
         stuck,
         held,
         latency: ["p50_us", "p99_us", "p999_us"].map(|name| server[name].as_u64()),
@@ -201,6 +206,17 @@ impl Row {
         self.lost - self.told - self.counted
     }
 
+    /// How often the layers acted whose reasons begin so.
+    pub(crate) fn acted(&self, reasons: &str) -> u64 {
+        let acts = self.acts.iter();
+        let acts = acts.filter(|(reason, _)| reason.starts_with(reasons));
+        acts.map(|(_, n)| n).sum()
+    }
+
+    pub(crate) fn closed(&self) -> u64 {
+        self.acted("closed.")
+    }
+
     fn last(&self) -> Sample {
         self.samples.last().copied().unwrap_or_default()
     }
@@ -218,7 +234,7 @@ impl Row {
         };
         let [p50, p99, p999] = self.latency.map(|time| time.map_or("-".into(), micros));
         [
-            self.name.into(),
+            self.design.name.into(),
             self.due.to_string(),
             self.sent.to_string(),
             self.delivered.to_string(),
@@ -227,6 +243,7 @@ impl Row {
             self.counted.to_string(),
             self.nobody().to_string(),
             self.refused.to_string(),
+            self.closed().to_string(),
             self.stuck.to_string(),
             self.held.to_string(),
             format!("{:.1}MiB", self.peak_kib() as f64 / 1024.0),
@@ -242,9 +259,9 @@ impl Row {
     /// The row, and then each sample and each tenth of a second.
     pub(crate) fn raw(&self) -> Vec<Value> {
         let mut lines = vec![json!({
-            "kind": "row", "design": self.name, "due": self.due, "sent": self.sent, "delivered": self.delivered,
+            "kind": "row", "design": self.design.name, "due": self.due, "sent": self.sent, "delivered": self.delivered,
             "lost": self.lost, "told": self.told, "counted": self.counted, "nobody": self.nobody(),
-            "refused": self.refused, "stuck": self.stuck, "held": self.held, "peak_kib": self.peak_kib(),
+            "refused": self.refused, "closed": self.closed(), "acts": self.acts, "stuck": self.stuck, "held": self.held, "peak_kib": self.peak_kib(),
             "latency_us": self.latency, "cpu_ms": self.last().cpu_millis, "jain": self.jain,
             "recover_ms": match self.recovery {
                 Recovery::After(time) => json!(time.as_millis() as u64),
@@ -254,14 +271,14 @@ impl Row {
         })];
         lines.extend(self.samples.iter().map(|s| {
             json!({
-                "kind": "sample", "design": self.name, "ms": s.millis, "descriptors": s.descriptors,
+                "kind": "sample", "design": self.design.name, "ms": s.millis, "descriptors": s.descriptors,
                 "present": s.present, "threads": s.threads, "rss_kib": s.rss_kib, "cpu_ms": s.cpu_millis,
             })
         }));
         lines.extend(self.windows.iter().enumerate().map(|(place, (count, worst))| {
             let ms = (WINDOW * place as u32).as_millis() as u64;
             json!({
-                "kind": "window", "design": self.name, "ms": ms, "delivered": count, "worst_us": worst,
+                "kind": "window", "design": self.design.name, "ms": ms, "delivered": count, "worst_us": worst,
             })
         }));
         lines

@@ -1,7 +1,6 @@
-//! What is played: who sends what and when, and when the consumer stands still.
+//! What is played: how many send how much, and when consumers stand still.
 //!
-//! In: options. Out: a scenario that this machine can bear, and a plan for each sender, the same for the
-//! same seed. Never here: a socket, a clock.
+//! In: options. Out: a scenario that this machine can bear. Never here: a socket, a clock, chance.
 
 use std::fmt;
 use std::fs;
@@ -21,6 +20,10 @@ const MOST_BYTES: u64 = 1 << 30;
 const MOST_SIZE: usize = 64 << 10;
 /// Descriptors and threads that are not for senders.
 const RESERVE: usize = 100;
+/// As many as the library has.
+const MOST_CONSUMERS: usize = 64;
+/// With fewer a server does not start.
+const LEAST_DESCRIPTORS: u64 = 32;
 
 /// The load, the consumer and the chance.
 #[derive(Args, Clone, Debug)]
@@ -44,21 +47,35 @@ pub(crate) struct Scenario {
     /// Bytes of a message
     #[arg(long, value_name = "SIZE", default_value = "400", value_parser = units::size, help_heading = "Scenario")]
     pub(crate) size: usize,
-    /// Messages that the consumer takes in a second, or unlimited
+    /// Of all messages, so many are one sender's; the others have equal parts of the rest; 0%: all have the same
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = percent, help_heading = "Scenario")]
+    pub(crate) skew: u8,
+    /// Of the senders, so many send byte by byte, 20 bytes a second: a message may never be whole
+    #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = percent, help_heading = "Scenario")]
+    pub(crate) tricklers: u8,
+    /// Of the senders, so many come at any time; the others in the first 0.3 s
+    #[arg(long, value_name = "PERCENT", default_value = "20%", value_parser = percent, help_heading = "Scenario")]
+    pub(crate) late: u8,
+    /// Messages that the consumer takes in a second, or unlimited; for several consumers one rate each: 20000,500
     #[arg(
-        long,
+        long = "consumer-rate",
         value_name = "N",
+        value_delimiter = ',',
         default_value = "25000",
         help_heading = "Scenario"
     )]
-    pub(crate) consumer_rate: ConsumerRate,
-    /// The consumer stops for 5 s, 2 s after the start: 5s@2s; or none. Can be repeated
-    #[arg(long = "stall", value_name = "TIME@TIME", default_values = ["2s@1s", "1m@4300ms"], help_heading = "Scenario")]
+    pub(crate) consumer_rates: Vec<ConsumerRate>,
+    /// All consumers stop for 5 s, 2 s after the start: 5s@2s; the second one alone: 5s@2s/2; or none. Can be
+    /// repeated, or a list: 300ms@1s,300ms@2s
+    #[arg(long = "stall", value_name = "TIME@TIME", value_delimiter = ',', default_values = ["2s@1s", "1m@4300ms"], help_heading = "Scenario")]
     pub(crate) stalls: Vec<Stall>,
     /// Of the senders, so many leave before the end, by chance, in a stall if there is one: half of them close,
     /// half of them reset
     #[arg(long, value_name = "PERCENT", default_value = "30%", value_parser = percent, help_heading = "Scenario")]
     pub(crate) leave: u8,
+    /// Descriptors that the server may have [default: what the machine allows]
+    #[arg(long, value_name = "N", help_heading = "Scenario")]
+    pub(crate) descriptors: Option<u64>,
     /// For how long senders send
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Scenario")]
     pub(crate) seconds: u64,
@@ -92,11 +109,13 @@ impl fmt::Display for ConsumerRate {
     }
 }
 
-/// The consumer takes nothing `length` long, from `at` on.
+/// A consumer takes nothing `length` long, from `at` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stall {
     pub(crate) length: Duration,
     pub(crate) at: Duration,
+    /// Which one, from 0 on; else all.
+    pub(crate) consumer: Option<usize>,
 }
 
 impl Stall {
@@ -107,25 +126,44 @@ impl Stall {
     pub(crate) fn covers(self, t: Duration) -> bool {
         (self.at..self.end()).contains(&t)
     }
+
+    pub(crate) fn is_of(self, consumer: usize) -> bool {
+        self.consumer.is_none_or(|one| one == consumer)
+    }
 }
 
 impl FromStr for Stall {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let never = Self {
+            length: Duration::ZERO,
+            at: Duration::ZERO,
+            consumer: None,
+        };
         if text == "none" {
-            let (length, at) = Default::default();
-            return Ok(Self { length, at });
+            return Ok(never);
         }
-        let (length, at) = text
-            .split_once('@')
-            .ok_or("must be TIME@TIME like 5s@2s (for how long, and when), or `none`")?;
+        let (length, rest) = text.split_once('@').ok_or(
+            "must be TIME@TIME like 5s@2s (for how long, and when), with /N for consumer N alone, or `none`",
+        )?;
+        let (at, consumer) = rest
+            .split_once('/')
+            .map_or((rest, None), |(at, n)| (at, Some(n)));
+        let consumer = consumer.map(|n| match n.parse::<usize>() {
+            Ok(n @ 1..) => Ok(n - 1),
+            _ => Err(format!("/{n}: consumers are numbered from 1 on")),
+        });
         let (length, at) = (units::duration(length)?, units::duration(at)?);
         let day = Duration::from_secs(86_400);
         if length > day || at > day {
             return Err("more than a day: a run takes a minute at most".into());
         }
-        Ok(Self { length, at })
+        Ok(Self {
+            length,
+            at,
+            consumer: consumer.transpose()?,
+        })
     }
 }
 
@@ -134,8 +172,16 @@ impl fmt::Display for Stall {
         if self.length.is_zero() {
             return f.write_str("none");
         }
-        write!(f, "{}@{}", Brief(self.length), Brief(self.at))
+        write!(f, "{}@{}", Brief(self.length), Brief(self.at))?;
+        self.consumer
+            .map_or(Ok(()), |one| write!(f, "/{}", one + 1))
     }
+}
+
+/// As one option takes them.
+pub(crate) fn list<T: fmt::Display>(items: &[T]) -> String {
+    let items: Vec<_> = items.iter().map(T::to_string).collect();
+    items.join(",")
 }
 
 fn percent(text: &str) -> Result<u8, String> {
@@ -146,21 +192,6 @@ fn percent(text: &str) -> Result<u8, String> {
     }
 }
 
-/// How one goes before the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Leave {
-    pub(crate) at: Duration,
-    /// RST, which takes back what the kernel had not sent yet; else FIN.
-    pub(crate) resets: bool,
-}
-
-/// What one sender does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
-    pub(crate) connect_at: Duration,
-    pub(crate) leave: Option<Leave>,
-}
-
 impl Scenario {
     /// The scenario as options of this program.
     pub(crate) fn words(&self) -> Vec<String> {
@@ -168,12 +199,17 @@ impl Scenario {
             format!("--senders={}", self.senders),
             format!("--rate={}", self.rate),
             format!("--size={}", self.size),
-            format!("--consumer-rate={}", self.consumer_rate),
+            format!("--skew={}%", self.skew),
+            format!("--tricklers={}%", self.tricklers),
+            format!("--late={}%", self.late),
+            format!("--consumer-rate={}", list(&self.consumer_rates)),
+            format!("--stall={}", list(&self.stalls)),
             format!("--leave={}%", self.leave),
             format!("--seconds={}", self.seconds),
             format!("--seed={}", self.seed),
         ];
-        words.extend(self.stalls.iter().map(|stall| format!("--stall={stall}")));
+        let descriptors = self.descriptors.iter();
+        words.extend(descriptors.map(|n| format!("--descriptors={n}")));
         words
     }
 
@@ -181,20 +217,37 @@ impl Scenario {
         Duration::from_secs(self.seconds)
     }
 
-    /// Messages that one sender has to send at most.
-    pub(crate) fn most_messages(&self) -> u64 {
+    /// Messages that one sender has to send, if all have the same.
+    fn each(&self) -> u64 {
         self.rate * self.seconds
     }
 
+    pub(crate) fn consumers(&self) -> usize {
+        self.consumer_rates.len()
+    }
+
+    /// Messages that all consumers take in a second.
+    pub(crate) fn consumer_rate(&self) -> Option<u64> {
+        self.consumer_rates.iter().map(|rate| rate.0).sum()
+    }
+
+    /// The stall that holds this consumer then.
+    pub(crate) fn stall_of(&self, consumer: usize, t: Duration) -> Option<Stall> {
+        let mut stalls = self.stalls.iter().copied();
+        stalls.find(|stall| stall.is_of(consumer) && stall.covers(t))
+    }
+
+    /// Do all consumers stand still?
     pub(crate) fn is_stalled(&self, t: Duration) -> bool {
-        self.stalls.iter().any(|stall| stall.covers(t))
+        (0..self.consumers()).all(|consumer| self.stall_of(consumer, t).is_some())
     }
 
     /// The end of the last stall that ends while there are senders.
     pub(crate) fn last_recovery(&self) -> Option<Duration> {
         let ends = self.stalls.iter().filter(|stall| !stall.length.is_zero());
         let ends = ends.map(|stall| stall.end());
-        ends.filter(|&end| end < self.length() && !self.is_stalled(end))
+        let is_free = |t| !self.stalls.iter().any(|stall| stall.covers(t));
+        ends.filter(|&end| end < self.length() && is_free(end))
             .max()
     }
 
@@ -205,7 +258,7 @@ impl Scenario {
 
     /// Messages a second that the designs with a rate limit let a connection have.
     pub(crate) fn rate_limit(&self) -> u64 {
-        let share = self.consumer_rate.0.map(|c| c / self.senders as u64);
+        let share = self.consumer_rate().map(|c| c / self.senders as u64);
         share.map_or(self.rate * 2, |share| share.max(1))
     }
 
@@ -227,6 +280,25 @@ impl Scenario {
                 return Err(format!("{option} {value}: {least} to {most} are possible"));
             }
         }
+        if self.skew > 0 && self.senders < 2 {
+            return Err(format!("--skew {}%: takes 2 senders at least", self.skew));
+        }
+        if self.consumers() > MOST_CONSUMERS {
+            return Err(format!(
+                "--consumer-rate: {} consumers; at most {MOST_CONSUMERS} would do",
+                self.consumers()
+            ));
+        }
+        let far = |stall: &&Stall| stall.consumer.is_some_and(|one| one >= self.consumers());
+        if let Some(stall) = self.stalls.iter().find(far) {
+            return Err(format!(
+                "--stall {stall}: --consumer-rate makes {}; give it a rate for each consumer",
+                match self.consumers() {
+                    1 => "1 consumer".into(),
+                    n => format!("{n} consumers"),
+                }
+            ));
+        }
         let (most, why) = most_senders();
         if self.senders > most {
             return Err(format!(
@@ -234,57 +306,27 @@ impl Scenario {
                 self.senders
             ));
         }
-        let each = self.most_messages() * (self.size as u64 + 1);
+        let allowed = limits::raise() as u64;
+        if let Some(n) = self.descriptors
+            && !(LEAST_DESCRIPTORS..=allowed).contains(&n)
+        {
+            return Err(format!(
+                "--descriptors {n}: {LEAST_DESCRIPTORS} to {allowed} are possible here"
+            ));
+        }
+        let each = self.each() * (self.size as u64 + 1);
         if self.senders as u64 * each > MOST_BYTES {
             return Err(format!(
                 "--senders {}: with {} messages of {} B each they would send more than {} MiB, which the worst \
                  design keeps in memory; at most {} would do, or less of --rate, --size or --seconds",
                 self.senders,
-                self.most_messages(),
+                self.each(),
                 self.size,
                 MOST_BYTES >> 20,
                 MOST_BYTES / each,
             ));
         }
         Ok(())
-    }
-
-    /// What each sender does: a function of the seed, the number of senders, the stalls and the time.
-    pub(crate) fn plans(&self) -> Vec<Plan> {
-        let stalls: Vec<_> = self
-            .stalls
-            .iter()
-            .map(|stall| (stall.at, stall.end().min(self.length())))
-            .filter(|(at, end)| at < end)
-            .collect();
-        let length = self.length().as_secs_f64();
-        let of = |n: usize| {
-            let draw = |what| message::chance(self.seed, n as u64, what);
-            // Most are there from the beginning; some come in the middle.
-            let connect_at = if draw(0) < 0.8 {
-                0.3_f64.min(length * 0.2) * draw(1)
-            } else {
-                length * 0.6 * draw(1)
-            };
-            let leave = (draw(2) * 100.0 < f64::from(self.leave)).then(|| {
-                let at = if stalls.is_empty() {
-                    length * (0.3 + 0.5 * draw(3))
-                } else {
-                    let (from, to) = stalls[(draw(4) * stalls.len() as f64) as usize];
-                    let (from, to) = (from.as_secs_f64(), to.as_secs_f64());
-                    from + (to - from) * (0.3 + 0.5 * draw(3))
-                };
-                Leave {
-                    at: Duration::from_secs_f64(at.max(connect_at + 0.05).min(length)),
-                    resets: draw(5) < 0.5,
-                }
-            });
-            Plan {
-                connect_at: Duration::from_secs_f64(connect_at),
-                leave,
-            }
-        };
-        (0..self.senders).map(of).collect()
     }
 }
 
@@ -359,7 +401,15 @@ pub(super) mod tests {
     #[test]
     fn a_scenario_said_again_is_the_same() {
         let first = scenario(&[
-            "--stall", "5s@2s", "--stall", "1s@9s", "--leave", "7", "--size", "1KiB",
+            "--stall=5s@2s,300ms@8s",
+            "--stall=1s@9s/2",
+            "--leave=7",
+            "--size=1KiB",
+            "--skew=90%",
+            "--tricklers=10%",
+            "--late=0",
+            "--consumer-rate=20000,unlimited",
+            "--descriptors=64",
         ]);
         let words = first.words();
         let words: Vec<_> = words.iter().map(String::as_str).collect();
@@ -370,41 +420,26 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_seed_is_a_plan_and_another_seed_another() {
-        let plans = |seed| scenario(&["--seed", seed]).plans();
-        assert_eq!(plans("7"), plans("7"));
-        assert_ne!(plans("7"), plans("8"));
-    }
-
-    #[test]
-    fn leavers_are_as_many_as_asked_and_go_in_a_stall() {
-        let scenario = scenario(&["--senders", "1000", "--stall", "2s@1s"]);
-        let leaves: Vec<_> = scenario
-            .plans()
-            .iter()
-            .filter_map(|plan| plan.leave)
-            .collect();
-        assert!((200..400).contains(&leaves.len()), "{}", leaves.len());
-        assert!(
-            leaves.iter().any(|leave| leave.resets) && leaves.iter().any(|leave| !leave.resets)
-        );
-        let inside = leaves.iter().filter(|leave| scenario.is_stalled(leave.at));
-        // Those that come late leave late.
-        assert!(inside.count() * 10 > leaves.len() * 8);
-    }
-
-    #[test]
     fn what_cannot_be_played_is_refused_with_the_number_that_can() {
         let refused = |words: &[&str]| scenario(words).validate().unwrap_err();
+        let many = vec!["1"; 65].join(",");
         for (words, part) in [
-            (["--senders", "0"], "1 to"),
-            (["--size", "10"], "64 to 65536"),
-            (["--seconds", "61"], "1 to 60"),
-            (["--senders", "1000000"], "at most "),
-            (["--rate", "1000000"], "would do"),
+            (&["--senders=0"][..], "1 to"),
+            (&["--size=10"], "64 to 65536"),
+            (&["--seconds=61"], "1 to 60"),
+            (&["--senders=1000000"], "at most "),
+            (&["--rate=1000000"], "would do"),
+            (&["--skew=90%", "--senders=1"], "2 senders"),
+            (&["--stall=1s@1s/2"], "makes 1 consumer;"),
+            (&["--stall=1s@1s/3", "--consumer-rate=5,5"], "2 consumers;"),
+            (&["--consumer-rate", &many], "at most 64"),
+            (&["--descriptors=31"], "32 to "),
+            (&["--descriptors=100000000"], "32 to "),
         ] {
-            let said = refused(&words);
-            assert!(said.contains(words[0]) && said.contains(part), "{said}");
+            let said = refused(words);
+            let option = words[0].split('=').next().unwrap();
+            assert!(said.contains(part), "{said}");
+            assert!(said.contains(option) || option == "--rate", "{said}");
         }
         assert!(scenario(&[]).validate().is_ok());
         let said = refused(&["--rate", "100000"]);
@@ -425,5 +460,18 @@ pub(super) mod tests {
         assert_eq!(of(&["--stall", "9s@1s"]), None);
         // One ends in the other.
         assert_eq!(of(&["--stall", "2s@1s", "--stall", "9s@2s"]), None);
+    }
+    #[test]
+    fn a_stall_is_of_one_consumer_or_of_all() {
+        let scenario = scenario(&["--consumer-rate=10,20", "--stall=2s@1s/2", "--stall=1s@2s"]);
+        let seconds = Duration::from_secs_f64;
+        assert_eq!(scenario.consumer_rate(), Some(30));
+        assert!(scenario.stall_of(0, seconds(1.5)).is_none());
+        assert!(scenario.stall_of(1, seconds(1.5)).is_some());
+        assert!(!scenario.is_stalled(seconds(1.5)));
+        assert!(scenario.is_stalled(seconds(2.5)));
+        for wrong in ["1s@1s/0", "1s@1s/x", "1s", "1s@"] {
+            assert!(wrong.parse::<Stall>().is_err(), "{wrong}");
+        }
     }
 }

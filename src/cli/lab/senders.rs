@@ -13,7 +13,8 @@ use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
 use super::message::{self, now};
-use super::scenario::{Plan, Scenario};
+use super::plan::{self, Plan, TRICKLE};
+use super::scenario::Scenario;
 use super::server::{orders, start_time, tell};
 
 /// `SO_SNDBUF` of a sender: it can be blocked by a server that does not read.
@@ -22,10 +23,16 @@ const SEND_BUFFER: usize = 16 << 10;
 const PATIENCE: Duration = Duration::from_millis(300);
 /// One that was refused or closed comes again after this.
 const AGAIN: Duration = Duration::from_millis(300);
-/// How often a sender looks whether its server has gone.
+/// How often a sender looks whether its server has gone, and how much less often for each of them: so many
+/// looks are still no load.
 const LOOK: Duration = Duration::from_millis(20);
-/// Messages of one sender in a row.
-const BURST: usize = 32;
+const LOOK_EACH: Duration = Duration::from_micros(10);
+/// How often all have their turn, and how much less often for each of them.
+const TURN: Duration = Duration::from_millis(1);
+const TURN_EACH: Duration = Duration::from_nanos(300);
+/// Messages of one sender in a row, and in how many turns it could send all that it has in a second.
+const BURST: u64 = 32;
+const TURNS: u64 = 100;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Senders {
@@ -39,7 +46,8 @@ impl Senders {
     pub(crate) fn run(&self) -> Result<()> {
         crate::cli::limits::raise();
         let orders = orders();
-        let plans = self.scenario.plans();
+        let plans = plan::plans(&self.scenario);
+        let count = plans.len() as u32;
         let mut senders: Vec<_> = plans
             .into_iter()
             .enumerate()
@@ -49,13 +57,15 @@ impl Senders {
             address: (Ipv4Addr::LOCALHOST, self.port).into(),
             scenario: &self.scenario,
             start: start_time(&orders)?,
+            look: (LOOK + LOOK_EACH * count).as_nanos() as u64,
         };
+        let turn = (TURN + TURN_EACH * count).as_nanos() as u64;
         while senders.iter().any(|sender| !sender.done) {
             let began = now();
             for sender in senders.iter_mut().filter(|sender| !sender.done) {
                 sender.turn(&load)?;
             }
-            let next = began + 1_000_000;
+            let next = began + turn;
             std::thread::sleep(Duration::from_nanos(next.saturating_sub(now())));
         }
         let of = |what: fn(&Sender) -> u64| senders.iter().map(what).collect::<Vec<_>>();
@@ -78,6 +88,8 @@ struct Load<'a> {
     address: SocketAddr,
     scenario: &'a Scenario,
     start: u64,
+    /// From one look to the next.
+    look: u64,
 }
 
 struct Sender {
@@ -88,6 +100,8 @@ struct Sender {
     connect_at: u64,
     look_at: u64,
     try_at: u64,
+    /// When a trickler may write its next byte.
+    byte_at: u64,
     /// The message that is being written, and how much of it was.
     line: Vec<u8>,
     written: usize,
@@ -117,6 +131,7 @@ impl Sender {
             stream: None,
             look_at: 0,
             try_at: 0,
+            byte_at: 0,
             line: Vec::new(),
             written: 0,
             due: 0,
@@ -134,7 +149,7 @@ impl Sender {
         let length = load.scenario.length().as_nanos() as u64;
         if t >= from {
             let time = t.min(length) - from.min(length);
-            self.due = (u128::from(time) * u128::from(load.scenario.rate) / 1_000_000_000) as u64;
+            self.due = self.plan.rate.due(time);
         }
         match self.stream.take() {
             None if t >= self.connect_at && t < length => self.connect(load, t),
@@ -159,6 +174,7 @@ impl Sender {
                 self.stream = Some(stream);
                 self.connects += 1;
                 self.try_at = t;
+                self.byte_at = t + TRICKLE.as_nanos() as u64;
             }
             Err(_) => {
                 self.failed += 1;
@@ -170,7 +186,7 @@ impl Sender {
     /// Writes what is due; `false`: the connection is over.
     fn push(&mut self, mut stream: &TcpStream, load: &Load<'_>, t: u64) -> bool {
         if t >= self.look_at {
-            self.look_at = t + LOOK.as_nanos() as u64;
+            self.look_at = t + load.look;
             match stream.read(&mut [0; 16]) {
                 Ok(0) => return false,
                 Err(error) if error.kind() != ErrorKind::WouldBlock => return false,
@@ -180,12 +196,12 @@ impl Sender {
         if t < self.try_at {
             return true;
         }
-        for _ in 0..BURST {
+        for _ in 0..BURST.max(self.plan.rate.due(1_000_000_000) / TURNS) {
             if self.line.is_empty() {
-                if self.sent >= self.due {
+                if self.sent >= self.due && !self.plan.trickles {
                     return true;
                 }
-                let since = (self.sent + 1) * 1_000_000_000 / load.scenario.rate;
+                let since = self.plan.rate.time(self.sent + 1);
                 let due = load.start + self.plan.connect_at.as_nanos() as u64 + since;
                 message::write(
                     &mut self.line,
@@ -196,7 +212,16 @@ impl Sender {
                 );
                 self.written = 0;
             }
-            match stream.write(&self.line[self.written..]) {
+            if self.plan.trickles && t < self.byte_at {
+                return true;
+            }
+            let end = if self.plan.trickles {
+                self.byte_at = t + TRICKLE.as_nanos() as u64;
+                self.written + 1
+            } else {
+                self.line.len()
+            };
+            match stream.write(&self.line[self.written..end]) {
                 Ok(n) => self.written += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.try_at = t + 5_000_000;

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use fanin::{BoundAddr, Fanin, Handle, Record};
+use fanin::{BoundAddr, CloseReason, DiscardReason, Fanin, Handle, Reason, Record, Snapshot};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use serde_json::{Value, json};
 
 use super::designs::{self, Build};
@@ -64,13 +65,21 @@ pub(super) fn start_time(orders: &Receiver<String>) -> Result<u64> {
 /// What runs.
 enum Running {
     Naive(Arc<naive::Counts>),
-    Fanin(Handle),
+    /// With the places that it has.
+    Fanin(Handle, usize),
 }
 
 impl Server {
     pub(crate) fn run(&self) -> Result<()> {
         crate::cli::limits::raise();
         let scenario = &self.scenario;
+        if let Some(most) = scenario.descriptors {
+            let limit = Rlimit {
+                current: Some(most),
+                maximum: Some(most),
+            };
+            setrlimit(Resource::Nofile, limit)?;
+        }
         let design = designs::of_name(&self.design).context("no such design")?;
         let orders = orders();
         let (running, desk) = match design.build {
@@ -79,12 +88,14 @@ impl Server {
                 tell(format_args!("listening {}", listener.local_addr()?.port()))?;
                 let start = start_time(&orders)?;
                 let desk = Arc::new(Mutex::new(Desk::new(scenario, start)));
-                let pace = Pace::new(scenario, start);
-                let counts = naive::start(build(scenario), listener, Arc::clone(&desk), pace);
+                let pace = |consumer| Pace::new(scenario, consumer, start);
+                let paces = (0..scenario.consumers()).map(pace).collect();
+                let counts = naive::start(build(scenario), listener, Arc::clone(&desk), paces);
                 (Running::Naive(counts), desk)
             }
             build => {
                 let config = designs::config(build, scenario).expect("one of ours");
+                let places = config.max_connections;
                 let fanin = config.validate()?.bind()?;
                 let Some(BoundAddr::Tcp(address)) = fanin.handle.local_addrs().first() else {
                     bail!("no address");
@@ -92,8 +103,10 @@ impl Server {
                 tell(format_args!("listening {}", address.port()))?;
                 let start = start_time(&orders)?;
                 let desk = Arc::new(Mutex::new(Desk::new(scenario, start)));
-                let handle = serve(fanin, &desk, || Pace::new(scenario, start));
-                (Running::Fanin(handle), desk)
+                let handle = serve(fanin, &desk, |consumer| {
+                    Pace::new(scenario, consumer, start)
+                });
+                (Running::Fanin(handle, places), desk)
             }
         };
         let last = loop {
@@ -128,9 +141,9 @@ impl Server {
 }
 
 /// As in the library's first example, with the desk for a sink.
-fn serve(fanin: Fanin, desk: &Arc<Mutex<Desk>>, pace: impl Fn() -> Pace) -> Handle {
-    for mut consumer in fanin.consumers {
-        let (desk, mut pace) = (Arc::clone(desk), pace());
+fn serve(fanin: Fanin, desk: &Arc<Mutex<Desk>>, pace: impl Fn(usize) -> Pace) -> Handle {
+    for (number, mut consumer) in fanin.consumers.into_iter().enumerate() {
+        let (desk, mut pace) = (Arc::clone(desk), pace(number));
         thread::spawn(move || {
             while let Ok(batch) = consumer.wait() {
                 for record in batch.records() {
@@ -160,9 +173,18 @@ impl Running {
             Self::Naive(counts) => {
                 result["accepted"] = counts.accepted.load(Ordering::Relaxed).into();
                 result["refused"] = counts.refused.load(Ordering::Relaxed).into();
-                result["counted"] = counts.dropped.load(Ordering::Relaxed).into();
+                let dropped = counts.dropped.load(Ordering::Relaxed);
+                result["counted"] = dropped.into();
+                // With each message that is given up goes its connection.
+                result["acts"] = json!([["closed.deadline", dropped]]);
             }
-            Self::Fanin(handle) => {
+            Self::Fanin(handle, places) => {
+                // What the drain does was none of the layers'.
+                let seen = handle.snapshot();
+                let refused = seen.connections.refused.total();
+                result["accepted"] = (seen.connections.accepted + refused).into();
+                result["refused"] = refused.into();
+                result["acts"] = json!(acts(&seen, scenario, *places));
                 handle.drain(DRAIN);
                 let deadline = Instant::now() + PATIENCE;
                 while !handle.snapshot().ended && Instant::now() < deadline {
@@ -170,11 +192,40 @@ impl Running {
                 }
                 let seen = handle.snapshot();
                 let bytes = seen.bytes.discarded.total() + seen.bytes.abandoned + seen.unread;
-                result["accepted"] = seen.connections.accepted.into();
-                result["refused"] = seen.connections.refused.total().into();
                 result["counted"] = (bytes / (scenario.size as u64 + 1)).into();
                 result["balanced"] = seen.balanced().into();
             }
         }
     }
+}
+
+/// How often each layer acted, by the name that its reason has in a report.
+fn acts(seen: &Snapshot, scenario: &Scenario, places: usize) -> Vec<(String, u64)> {
+    let size = scenario.size as u64 + 1;
+    let by_us = |reason: &CloseReason| {
+        let not = [CloseReason::Eof, CloseReason::Reset];
+        !not.contains(reason) && !matches!(reason, CloseReason::System(_))
+    };
+    let closed = seen.connections.closed.iter();
+    let closed = closed.filter(|(reason, _)| by_us(reason));
+    let closed = closed.map(|(reason, n)| (format!("closed.{}", reason.label()), n));
+    let refused = seen.connections.refused.iter();
+    let refused = refused.map(|(reason, n)| (format!("refused.{}", reason.label()), n));
+    let pauses = seen.pauses.iter();
+    let pauses = pauses.map(|(cause, pauses)| (format!("pauses.{}", cause.label()), pauses.count));
+    let discarded = seen
+        .bytes
+        .discarded
+        .count(DiscardReason::RingFull)
+        .div_ceil(size);
+    let others = [
+        ("discarded.ring_full".to_owned(), discarded),
+        ("shuts".to_owned(), seen.shuts),
+        (
+            "places.full".to_owned(),
+            u64::from(seen.peak.connections >= places as u64),
+        ),
+    ];
+    let all = closed.chain(refused).chain(pauses).chain(others);
+    all.filter(|(_, n)| *n > 0).collect()
 }
