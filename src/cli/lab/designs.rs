@@ -195,7 +195,7 @@ pub(crate) const DESIGNS: &[Design] = &[
     Design {
         name: "fanin",
         acts: &[],
-        says: "fanin with its defaults: a ring of 4 MiB, 10,000 connections, all deadlines on.",
+        says: "fanin with its defaults: a ring of 4 MiB, 10,000 connections or room for all senders, all deadlines on.",
         build: Build::Defaults(|_, _| {}),
     },
 ];

@@ -138,6 +138,11 @@ pub(crate) fn play(design: &'static Design, scenario: &Scenario) -> Result<Row> 
             server[wrong]
         );
     }
+    ensure!(
+        server["balanced"] != false,
+        "{}: its books do not balance",
+        design.name
+    );
     let last: Vec<u64> = serde_json::from_value(server["last_by_sender"].clone())?;
     let open = |left: &&Left| left.looked.is_some_and(|(_, open)| open);
     let open: Vec<_> = play.left.iter().filter(open).collect();

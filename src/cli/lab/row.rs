@@ -20,7 +20,7 @@ const STEADY: usize = 3;
 
 /// Each column, and what it is: the one place that defines them.
 pub(crate) const COLUMNS: [(&str, &str); 19] = [
-    ("design", "What ran; explained below the table."),
+    ("design", "What ran; explained under what came of it."),
     (
         "due",
         "Messages that senders had to send: rate times the time for which each was there.",
