@@ -128,6 +128,7 @@ pub(crate) fn advice(scenario: &Scenario, rows: &[Row]) -> Advice {
     if stops.hangs {
         items.push(hangs(scenario, rows, &mut command));
     }
+    items.extend(slow_consumer(scenario, rows, messages));
     items.extend(keeps_up(scenario, rows, messages));
     if scenario.tricklers > 0 {
         items.push(Item {
@@ -210,6 +211,36 @@ fn hangs(scenario: &Scenario, rows: &[Row], command: &mut String) -> Item {
         .into(),
         section: "stalled-consumers",
     }
+}
+
+/// Of several consumers one takes less than what its part of the connections brings.
+fn slow_consumer(scenario: &Scenario, rows: &[Row], messages: u64) -> Option<Item> {
+    let several = scenario.consumers() as u64;
+    let share = messages / several;
+    let slowest = scenario
+        .consumer_rates
+        .iter()
+        .filter_map(|rate| rate.0)
+        .min()?;
+    (several > 1 && slowest < share).then(|| Item {
+        about: "a slow consumer among others",
+        seen: all([
+            Some(format!(
+                "{} a second are a consumer's part, and one takes {}",
+                count(share, "message"),
+                grouped(slowest)
+            )),
+            seen(rows, "not delivered", &["naive", "fanin-pause", "fanin-consumer", "fanin"], |row| {
+                row.due - row.delivered
+            }),
+        ]),
+        so: "A connection is bound to one consumer, and those of the slow one wait for it; one channel for \
+             all, as in naive, shares the work out. Let consumers be alike. --on-consumer-stall evict moves \
+             the connections of one that takes nothing for --consumer-stall-timeout; one that takes a little \
+             now and then is not stalled."
+            .into(),
+        section: "stalled-consumers",
+    })
 }
 
 /// What to do about a consumer that is slower than its senders, or hardly faster.
@@ -296,12 +327,13 @@ mod tests {
     use crate::cli::args::{Cli, Command};
     use clap::Parser;
 
-    const ALL: [&[&str]; 6] = [
+    const ALL: [&[&str]; 7] = [
         &[],
         &["--stall", "none", "--tricklers=0%"],
         &["--senders", "9000", "--stall", "9s@1s"],
         &["--skew", "90%", "--consumer-rate", "100"],
         &["--consumer-rate", "9000"],
+        &["--consumer-rate", "9000,9"],
         &["--consumer-rate", "100,100", "--stall", "1h@1s/2"],
     ];
 
@@ -357,6 +389,8 @@ mod tests {
         assert!(said(&[]).contains("hangs for good"));
         assert!(said(&["--consumer-rate", "9,9", "--stall", "1h@1s/2"]).contains("come again"));
         assert!(said(&["--skew", "90%"]).contains("--connection-bytes"));
+        assert!(said(&["--consumer-rate", "9999,99"]).contains("and one takes 99"));
+        assert!(!said(&["--consumer-rate", "9999,9999"]).contains("and one takes"));
         assert!(!said(&["--tricklers", "0%"]).contains("--least-rate"));
         let ring = |words: &[&str]| advice(&scenario(words), &[]).command;
         // 3.2 MB a second and four seconds are 12 MB with what lies beside them.
