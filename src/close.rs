@@ -203,6 +203,10 @@ reasons! {
         Shutdown => "shutdown",
         /// Every place is taken, of the whole or of its listener, and the policy at the limit is to refuse.
         Full => "full",
+        /// Its source has as many connections as one may have.
+        Source => "source",
+        /// Its source has opened as many connections in a second as one may.
+        SourceRate => "source_rate",
     }
 }
 

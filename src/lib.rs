@@ -93,6 +93,7 @@
 //! | message | [`Config::max_message`], [`Config::on_oversize`], [`Deadlines::message`], [`Config::least_rate`](field@Config::least_rate) | Least rate |
 //! | ring | [`Config::ring_bytes`], [`Config::on_full`]; [`Config::consumer_stall`], [`Config::on_consumer_stall`], [`Config::on_consumer_gone`] | Ring full: pause or discard; Stalled consumers |
 //! | connection | [`Deadlines::idle`], [`Deadlines::stall`], [`Deadlines::age`]; [`Rates::connection`] | Age, and the herd; Rates |
+//! | source | [`Config::per_source`] | Per source |
 //! | global | [`Config::max_connections`], [`Config::at_max_connections`], [`Config::staging_bytes`] | Connection limits |
 //! | listener | [`Listen::max_connections`]; [`Config::pressure`]; [`Rates::listener`] | Connection limits; Listeners under pressure; Rates |
 //! | types | none: a consumer cannot push, a batch cannot outlive it, [`Config`] cannot bind before it is [`Checked`] | |
@@ -173,8 +174,8 @@ pub use crate::books::{Books, Tally};
 pub use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseReason};
 pub use crate::config::{
     BindError, Checked, Config, ConfigError, ConfigErrors, Deadlines, Fanin, Listen, ListenAddr,
-    NeverFires, OnConsumerGone, OnConsumerStall, OnFull, OnOversize, Pressure, PressureAction,
-    Rate, Rates,
+    NeverFires, OnConsumerGone, OnConsumerStall, OnFull, OnOversize, PerSource, Pressure,
+    PressureAction, Rate, Rates,
 };
 pub use crate::consumer::{Batch, Consumer, Ended, Lag, Mark, Messages, Record, Records};
 pub use crate::frame::{Framer, Framing, MessageIter, ParseFramingError, Scan, framer_contract};

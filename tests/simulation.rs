@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use fanin::sim::{Edge, Edges, Fault, Faults, Options, Outcome, Simulation, Stream, run};
 use fanin::{
-    Batch, CloseReason, Config, DiscardReason, Framer, Framing, OnOversize, Reason, Record, Scan,
+    Batch, CloseReason, Config, DiscardReason, Framer, Framing, OnOversize, Reason, Record,
+    RefuseReason, Scan,
 };
 
 const THREADS: u64 = 2;
@@ -77,6 +78,7 @@ struct Seen {
     faults: Faults,
     edges: Edges,
     closed: Vec<u64>,
+    refused: Vec<u64>,
     /// Bytes that a full ring had no room for.
     lost: u64,
 }
@@ -87,6 +89,7 @@ impl Seen {
             faults: Faults::none(),
             edges: Edges::new(),
             closed: vec![0; CloseReason::ALL.len()],
+            refused: vec![0; RefuseReason::ALL.len()],
             lost: 0,
         }
     }
@@ -96,6 +99,9 @@ impl Seen {
         self.add_edges(outcome.edges);
         self.lost += outcome.discarded.count(DiscardReason::RingFull);
         for (sum, (_, count)) in self.closed.iter_mut().zip(outcome.closed.iter()) {
+            *sum += count;
+        }
+        for (sum, (_, count)) in self.refused.iter_mut().zip(outcome.refused.iter()) {
             *sum += count;
         }
     }
@@ -111,6 +117,9 @@ impl Seen {
         self.add_edges(other.edges);
         self.lost += other.lost;
         for (sum, count) in self.closed.iter_mut().zip(other.closed) {
+            *sum += count;
+        }
+        for (sum, count) in self.refused.iter_mut().zip(other.refused) {
             *sum += count;
         }
     }
@@ -161,6 +170,11 @@ fn everything_that_can_happen_does_and_every_seed_holds() {
     assert!(new.is_empty(), "in no diagram: {new:?}");
     for (reason, count) in CloseReason::ALL.iter().zip(seen.closed) {
         assert!(count > 0, "nobody ended by {}", reason.label());
+    }
+    for (reason, count) in RefuseReason::ALL.iter().zip(seen.refused) {
+        // It is for what no network here does.
+        let is_here = *reason != RefuseReason::Setup;
+        assert_eq!(count > 0, is_here, "turned away: {}", reason.label());
     }
     let mut rare = RARE.to_vec();
     rare.retain(|edge| !seen.edges.contains_key(edge));

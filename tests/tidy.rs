@@ -40,7 +40,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     (
         "scenes",
         &[
-            "close", "config", "consumer", "net", "peer", "reactor", "status",
+            "close", "config", "consumer", "net", "peer", "policy", "reactor", "status",
         ],
     ),
     (

@@ -141,6 +141,20 @@ pub(crate) struct Serve {
     /// Close a connection that is so old, some up to a tenth later so that not all leave at once; or off
     #[arg(long, value_name = "TIME", default_value = "off", value_parser = units::deadline, help_heading = "Connections")]
     pub(crate) max_age: Deadline,
+    /// Connections at once from each source: an IPv4 address, an IPv6 network, a user of this machine. More are closed at once
+    #[arg(long, value_name = "N", help_heading = "Layers")]
+    pub(crate) source_connections: Option<usize>,
+    /// New connections a second from each source
+    #[arg(long, value_name = "N", help_heading = "Layers")]
+    pub(crate) source_connects: Option<u32>,
+    /// How many bits of an IPv6 address are its network
+    #[arg(
+        long,
+        value_name = "BITS",
+        default_value_t = 64,
+        help_heading = "Layers"
+    )]
+    pub(crate) source_prefix: u8,
     /// Bytes a second from each connection: whoever sends more is not read meanwhile, and nothing is lost
     #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Layers")]
     pub(crate) connection_bytes: Option<usize>,
@@ -253,6 +267,9 @@ impl Serve {
             WhenTaken::Refuse => AtLimit::Refuse,
             WhenTaken::Evict => AtLimit::Evict,
         };
+        config.per_source.connections = self.source_connections;
+        config.per_source.connects_per_sec = self.source_connects;
+        config.per_source.ipv6_prefix = self.source_prefix;
         config.staging_bytes = self.staging;
         config.receive_buffer = self.receive_buffer;
         config.coalesce = self.coalesce.0;
@@ -300,7 +317,7 @@ impl Serve {
 }
 
 /// A setting's name in the library, and its option.
-const OPTIONS: [(&str, &str); 30] = [
+const OPTIONS: [(&str, &str); 33] = [
     ("listeners", "--listen"),
     ("framing", "--framing"),
     ("consumers", "--consumers"),
@@ -310,6 +327,9 @@ const OPTIONS: [(&str, &str); 30] = [
     ("on_oversize", "--on-oversize"),
     ("max_connections", "--max-connections"),
     ("at_max_connections", "--at-max-connections"),
+    ("per_source.connections", "--source-connections"),
+    ("per_source.connects_per_sec", "--source-connects"),
+    ("per_source.ipv6_prefix", "--source-prefix"),
     ("staging_bytes", "--staging"),
     ("receive_buffer", "--receive-buffer"),
     ("coalesce", "--coalesce"),
@@ -375,6 +395,7 @@ mod tests {
         assert_eq!(ours.rates, theirs.rates);
         assert_eq!(ours.max_message, theirs.max_message);
         assert_eq!(ours.at_max_connections, theirs.at_max_connections);
+        assert_eq!(ours.per_source, theirs.per_source);
         assert_eq!(ours.staging_bytes, theirs.staging_bytes);
         assert_eq!(ours.receive_buffer, theirs.receive_buffer);
         assert_eq!(ours.backlog, theirs.backlog);

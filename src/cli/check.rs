@@ -56,6 +56,11 @@ const LAYERS: &[Layer] = &[
         ],
     },
     Layer {
+        name: "source",
+        does: "who has as many connections as one source may, or opens more in a second, is closed at once",
+        options: &["source-connections", "source-connects", "source-prefix"],
+    },
+    Layer {
         name: "global",
         does: "who comes when all places are taken waits, is refused, or takes the place of the longest at rest; parts of messages share a budget",
         options: &["max-connections", "at-max-connections", "staging"],

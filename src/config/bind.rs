@@ -12,10 +12,11 @@ use crate::conn::Clocks;
 use crate::consumer::Consumer;
 use crate::frame::{Framing, Limits};
 use crate::net::{Mio, Net, SocketOptions, bind_tcp, bind_unix, inherit};
+use crate::policy::Seed;
 use crate::policy::rate::Limit;
 use crate::reactor::{
-    Admission, Common, Gate, Handle, Lane, OnStall, Parts, RateParts, Reactor, Remote, StallPolicy,
-    Together, clock,
+    Admission, Common, Gate, Handle, Lane, OnStall, Parts, RateParts, Reactor, Remote, Sources,
+    StallPolicy, Together, clock,
 };
 use crate::ring::{Parked, Wake, ring};
 use crate::status::BoundAddr;
@@ -92,14 +93,16 @@ impl Checked {
             }
             nets.push((net, listeners));
         }
-        self.assemble(nets, addrs)
+        self.assemble(nets, addrs, Seed::random())
     }
 
     /// The same over any network: for each reactor one, with a listener for each of the configuration's.
+    /// `seed`: of the tables in which sources are counted.
     pub(crate) fn assemble<N: Net>(
         self,
         nets: Vec<(N, Vec<N::Listener>)>,
         addrs: Vec<BoundAddr>,
+        seed: Seed,
     ) -> Result<Fanin<N>, BindError> {
         let config = &self.config;
         let framings: Arc<[Framing]> = config
@@ -115,6 +118,8 @@ impl Checked {
             config.max_connections,
             config.listeners.iter().map(|listen| listen.max_connections),
         ));
+        let limits = config.per_source.limits();
+        let sources = Sources::new(limits, config.max_connections, seed).map(Arc::new);
         let together = Arc::new(Together::new(config.consumers));
         let (openers, mut opened): (Vec<_>, Vec<_>) = nets.iter().map(|_| channel()).unzip();
         let openers: Arc<[_]> = openers.into();
@@ -162,6 +167,7 @@ impl Checked {
                 coalesce: config.coalesce,
                 at_limit: config.at_max_connections,
                 admission: admission.clone(),
+                sources: sources.clone(),
                 together: together.clone(),
                 gate: config.pressure.after.map(|after| {
                     let closes = config.pressure.action == PressureAction::CloseListener;

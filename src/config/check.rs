@@ -199,6 +199,7 @@ impl Config {
             self.least_rate(least, &mut refuse);
         }
         self.rates.check(&mut refuse);
+        self.per_source.check(&mut refuse);
         let (ring_bytes, low, high) = self.ring(&mut refuse);
         if errors.is_empty() {
             Ok(Checked {
@@ -372,6 +373,7 @@ impl Checked {
             ],
             kernel: self.kernel_memory(),
         };
+        bound.user.extend(c.per_source.memory(c.max_connections));
         if c.rates.is_any() {
             let name = format!("{} boxes for rates of {SHAPED_BYTES} B", c.max_connections);
             bound

@@ -9,6 +9,7 @@ mod listen;
 mod never;
 mod overload;
 mod rates;
+mod source;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub use self::bind::{BindError, Fanin};
 pub use self::check::{Checked, ConfigError, ConfigErrors};
 pub use self::never::NeverFires;
 pub use self::rates::{Rate, Rates};
+pub use self::source::PerSource;
 
 /// All settings. Fill in what matters and take the rest from [`Config::default`]:
 ///
@@ -61,6 +63,8 @@ pub struct Config {
     pub max_connections: usize,
     /// What happens to who comes when that many are connected, or as many as its listener may have.
     pub at_max_connections: AtLimit,
+    /// What one sender may have of them. Off by default.
+    pub per_source: PerSource,
     /// Bytes for parts of messages, over all reactors.
     pub staging_bytes: usize,
     /// `SO_RCVBUF` of each connection in bytes, before the kernel doubles it.
@@ -236,6 +240,7 @@ impl Default for Config {
             on_oversize: None,
             max_connections: 10_000,
             at_max_connections: AtLimit::default(),
+            per_source: PerSource::default(),
             staging_bytes: 64 << 20,
             receive_buffer: 64 << 10,
             coalesce: None,

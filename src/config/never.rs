@@ -11,6 +11,7 @@
 //! | stall | age | it is as long as the largest age and the farewell: in that one may stall |
 //! | window of the least rate | message | it is so much longer that the message's end is in time |
 //! | a listener's connections | connections | it is not less |
+//! | a source's connections | connections | it is not less |
 //! | a connection's rate | its listener's | it is more, by what a listener's bucket may let through at once |
 //! | a connection's rate of messages | its rate of bytes | likewise: a message has a byte at least |
 //!
@@ -64,6 +65,7 @@ impl Checked {
         let deadlines = DEADLINES.iter().filter_map(|rule| rule(config));
         deadlines
             .chain(listeners(config))
+            .chain(source(config))
             .chain(rates(config))
             .collect()
     }
@@ -130,6 +132,17 @@ fn listeners(config: &Config) -> impl Iterator<Item = NeverFires> {
                 listen.address
             ),
         })
+    })
+}
+
+/// A source's limit that the one of all is reached before, or with.
+fn source(config: &Config) -> Option<NeverFires> {
+    let all = config.max_connections;
+    let own = config.per_source.connections.filter(|own| *own >= all)?;
+    Some(NeverFires {
+        setting: "per_source.connections",
+        first: "max_connections",
+        reason: format!("a source may have {own} connections, and all together {all}"),
     })
 }
 

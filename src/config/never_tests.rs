@@ -94,6 +94,14 @@ fn a_listener_that_may_have_as_many_as_all_has_no_limit() {
     assert_eq!(never(own([Some(9_999), None, None])), []);
 }
 
+#[test]
+fn a_source_that_may_have_as_many_as_all_has_no_limit() {
+    let own = |most| move |c: &mut Config| c.per_source.connections = Some(most);
+    let pair = ("per_source.connections", "max_connections");
+    assert_eq!(never(own(10_000)), [pair]);
+    assert_eq!(never(own(9_999)), []);
+}
+
 fn rates(change: impl Fn(&mut crate::Rates)) -> Vec<(&'static str, &'static str)> {
     never(|c| change(&mut c.rates))
 }

@@ -7,6 +7,7 @@ mod fairness;
 mod pressure;
 mod progress;
 pub(crate) mod rate;
+mod source;
 mod victim;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,6 +17,7 @@ pub(crate) use self::eviction::{AtRest, Victim};
 pub(crate) use self::fairness::{Fairness, Mean, Share, Shares, WORDS};
 pub(crate) use self::pressure::Pressure;
 pub(crate) use self::progress::Progress;
+pub(crate) use self::source::{Pace, ROWS, Seed, Source};
 pub use self::victim::LeastRate;
 pub(crate) use self::victim::{OF_SPENT_STAGING, Unfinished, is_victim};
 use crate::peer::Peer;

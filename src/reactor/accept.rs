@@ -54,12 +54,14 @@ impl<N: Net> Reactor<N> {
         match self.net.accept(socket) {
             Ok((stream, peer)) => {
                 listening.machine.handle_accepted();
-                if refuses && !self.admission.try_enter(place) {
-                    return self.turn_away(stream);
+                match self.admit(place, &peer) {
+                    Ok(()) => {
+                        self.counters.listeners[place].accepted.add(1);
+                        self.counters.accepted.add(1);
+                        return self.open(place, stream, peer);
+                    }
+                    Err(reason) => self.turn_away(stream, reason),
                 }
-                self.counters.listeners[place].accepted.add(1);
-                self.counters.accepted.add(1);
-                return self.open(place, stream, peer);
             }
             Err(error) => match AcceptError::of(&error) {
                 AcceptError::Empty => listening.machine.handle_empty(),
@@ -83,6 +85,31 @@ impl<N: Net> Reactor<N> {
         }
         if !refuses {
             self.admission.leave(place);
+        }
+    }
+
+    /// May somebody who was accepted stay? Its source is asked, and where nobody waits for a place, whether
+    /// there is one.
+    fn admit(&self, place: usize, peer: &Peer) -> Result<(), RefuseReason> {
+        if let Some(sources) = &self.sources {
+            sources.enter(peer, self.now.since_start)?;
+        }
+        if self.at_limit == AtLimit::Refuse && !self.admission.try_enter(place) {
+            if let Some(sources) = &self.sources {
+                sources.leave(peer);
+            }
+            return Err(match self.phase {
+                Phase::Running => RefuseReason::Full,
+                _ => RefuseReason::Shutdown,
+            });
+        }
+        Ok(())
+    }
+
+    /// A connection's source may have another one.
+    pub(super) fn leave_source(&self, key: u32) {
+        if let Some(sources) = &self.sources {
+            sources.leave(&self.slots[key].peer());
         }
     }
 

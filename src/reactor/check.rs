@@ -105,20 +105,30 @@ impl Reactor<SimNet> {
         }
     }
 
-    /// Panics unless the places that are taken are those of the slots; all other reactors are at rest too.
-    pub(crate) fn check_places<'r>(reactors: impl Iterator<Item = &'r Self>) {
+    /// Panics unless the places that are taken are those of the slots, and what is counted of sources is what
+    /// they have open; all other reactors are at rest too. Returns who is connected.
+    pub(crate) fn check_places<'r>(reactors: impl Iterator<Item = &'r Self>) -> Vec<Peer> {
         let mut slots = Vec::new();
+        let mut open = Vec::new();
         let mut admission = None;
+        let mut sources = None;
         for reactor in reactors {
             admission = Some(&reactor.admission);
+            sources = reactor.sources.as_ref();
             slots.resize(reactor.listeners.len(), 0);
             for key in reactor.slots.keys(0, usize::MAX) {
-                slots[usize::from(reactor.slots[key].listener)] += 1;
+                let slot = &reactor.slots[key];
+                slots[usize::from(slot.listener)] += 1;
+                open.extend(slot.stream.as_ref().map(|_| slot.peer()));
             }
+        }
+        if let Some(sources) = sources {
+            sources.check(&open);
         }
         if let Some(admission) = admission {
             admission.check(&slots);
         }
+        open
     }
 
     /// Panics unless every invariant holds.

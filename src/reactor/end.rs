@@ -177,6 +177,7 @@ impl<N: Net> Reactor<N> {
         }
         self.counters.open.set(self.counters.open.read() - 1);
         self.admission.disconnect();
+        self.leave_source(key);
         self.wheel.unset(&mut self.slots, key);
         let slot = &self.slots[key];
         if slot.conn.books().received == 0 || self.lanes[usize::from(slot.consumer)].gone {
@@ -289,5 +290,17 @@ impl<N: Net> Reactor<N> {
             paused,
         });
         self.dead.push(key);
+    }
+}
+
+impl<N: Net> Drop for Reactor<N> {
+    /// Whatever it was dropped for, the other reactors may have its places.
+    fn drop(&mut self) {
+        for key in self.slots.keys(0, usize::MAX) {
+            self.admission.leave(usize::from(self.slots[key].listener));
+            if self.slots[key].stream.is_some() {
+                self.leave_source(key);
+            }
+        }
     }
 }

@@ -27,6 +27,7 @@ mod read_size;
 mod room;
 mod serve;
 mod slots;
+mod source;
 mod staging;
 mod stalled;
 mod together;
@@ -60,6 +61,7 @@ pub(crate) use self::read_size::READ_SIZES;
 use self::serve::Served;
 pub(crate) use self::serve::claim_len;
 use self::slots::{Fifo, Place, Readiness, Slot, Slots, token};
+pub(crate) use self::source::{SourceLimits, Sources};
 use self::staging::Staging;
 pub(crate) use self::stalled::{OnStall, StallPolicy};
 pub(crate) use self::together::Together;
@@ -133,6 +135,8 @@ pub(crate) struct Parts<L> {
     pub(crate) coalesce: Option<Duration>,
     pub(crate) at_limit: AtLimit,
     pub(crate) admission: Arc<Admission>,
+    /// If sources are limited.
+    pub(crate) sources: Option<Arc<Sources>>,
     pub(crate) together: Arc<Together>,
     pub(crate) consumer_stall: StallPolicy,
     /// If listeners are shut under pressure.
@@ -191,6 +195,7 @@ pub struct Reactor<N: Net = Mio> {
     coalesce: Option<Coalesce>,
     at_limit: AtLimit,
     admission: Arc<Admission>,
+    sources: Option<Arc<Sources>>,
     together: Arc<Together>,
     consumer_stall: StallPolicy,
     gate: Option<Gate<N::Listener>>,
@@ -272,6 +277,7 @@ impl<N: Net> Reactor<N> {
             coalesce: parts.coalesce.map(Coalesce::new),
             at_limit: parts.at_limit,
             admission: parts.admission,
+            sources: parts.sources,
             together: parts.together,
             consumer_stall: parts.consumer_stall,
             gate: parts.gate,
@@ -565,15 +571,6 @@ impl<N: Net> Reactor<N> {
 
     fn id(&self, key: u32) -> ConnectionId {
         ConnectionId::new(self.index as u8, self.slots[key].generation, key)
-    }
-}
-
-impl<N: Net> Drop for Reactor<N> {
-    /// Whatever it was dropped for, the other reactors may have its places.
-    fn drop(&mut self) {
-        for key in self.slots.keys(0, usize::MAX) {
-            self.admission.leave(usize::from(self.slots[key].listener));
-        }
     }
 }
 

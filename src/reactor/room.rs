@@ -136,13 +136,9 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Turns away somebody for whom there is no place.
-    pub(super) fn turn_away(&mut self, stream: N::Stream) {
+    /// Turns away somebody who was accepted.
+    pub(super) fn turn_away(&mut self, stream: N::Stream, reason: RefuseReason) {
         self.net.turn_away(stream);
-        let reason = match self.phase {
-            Phase::Running => RefuseReason::Full,
-            _ => RefuseReason::Shutdown,
-        };
         self.counters.refused.add(reason, 1);
     }
 }

@@ -23,7 +23,7 @@ pub(super) use std::sync::{
 /// The standard atomics: what no model runs.
 #[cfg(any(loom, not(feature = "sim")))]
 pub(crate) mod shared {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 }
 
 /// The standard atomics, before each use of which somebody else may act: in a simulation too, what is
@@ -57,6 +57,7 @@ pub(crate) mod shared {
     }
 
     shared!(AtomicBool, bool);
+    shared!(AtomicU32, u32);
     shared!(AtomicU64, u64);
     shared!(AtomicUsize, usize);
 }

@@ -10,6 +10,7 @@ use crate::close::PauseCause;
 use crate::config::Config;
 use crate::consumer::{Consumer, Record};
 use crate::peer::ConnectionId;
+use crate::policy::Seed;
 use crate::reactor::{Handle, Reactor, Target, Turn};
 use crate::status::{BoundAddr, ConnectionInfo};
 
@@ -69,7 +70,11 @@ impl<G: Ground> World<G> {
         config.deadlines.linger = Duration::from_secs(600);
         let address = BoundAddr::Tcp(([127, 0, 0, 1], 1).into());
         let fanin = config.validate().expect("legal");
-        let fanin = fanin.assemble(vec![(net, vec![listener])], vec![address]);
+        let fanin = fanin.assemble(
+            vec![(net, vec![listener])],
+            vec![address],
+            Seed::new([0; 2]),
+        );
         let mut fanin = fanin.expect("assembled");
         Self {
             ground,

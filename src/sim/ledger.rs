@@ -391,7 +391,22 @@ impl Account {
     }
 }
 
-/// A connection's port is its number.
+/// A connection's port is its number. It comes from one of four hosts with an IPv4 address, or from one of
+/// three networks of IPv6, where each has an address of its own.
 pub(super) fn address(port: u16) -> Peer {
-    Peer::Tcp(SocketAddr::from(([10, 0, 0, (port % 5) as u8], port)))
+    Peer::Tcp(match port % 7 {
+        host @ 0..4 => SocketAddr::from(([10, 0, 0, host as u8], port)),
+        network => SocketAddr::from(([0x2001, 0xdb8, 1, network, 0, 0, 0, port], port)),
+    })
+}
+
+/// Who that is, if networks are told apart by so many bits.
+pub(super) fn source(port: u16, ipv6_prefix: u8) -> u16 {
+    match (port % 7, ipv6_prefix) {
+        (host @ 0..4, _) => host,
+        (_, 128) => 1000 + port,
+        (network, 64) => network,
+        (_, 48) => 4,
+        (_, prefix) => panic!("/{prefix}"),
+    }
 }

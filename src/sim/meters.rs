@@ -3,11 +3,12 @@
 //! In: what a reactor's slots look like after each turn. Out: nothing, or a panic that names who was read
 //! though its bucket was empty. Never here: a bucket of the reactor's own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::ledger::source;
 use super::plan::Plan;
-use crate::config::{Rate, Rates};
+use crate::config::{PerSource, Rate, Rates};
 use crate::peer::{ConnectionId, Peer};
 use crate::reactor::{Seen, Sight};
 
@@ -70,6 +71,17 @@ pub(super) struct Meters {
     starts: Vec<Vec<u64>>,
     connections: HashMap<ConnectionId, Connection>,
     listeners: Vec<Option<Meter>>,
+    per_source: PerSource,
+    /// When connections of each source came.
+    came: HashMap<u16, Vec<Duration>>,
+    known: HashSet<ConnectionId>,
+}
+
+fn port(peer: &Peer) -> u16 {
+    match peer {
+        Peer::Tcp(address) => address.port(),
+        other => panic!("{other:?}"),
+    }
 }
 
 impl Meters {
@@ -80,11 +92,21 @@ impl Meters {
             starts: plan.scripts.iter().map(|s| s.starts.clone()).collect(),
             connections: HashMap::new(),
             listeners: vec![None; plan.config.listeners.len()],
+            per_source: plan.config.per_source,
+            came: HashMap::new(),
+            known: HashSet::new(),
         }
     }
 
     /// A reactor has had a turn.
     pub(super) fn look(&mut self, sight: &Sight) {
+        if let Some(per_sec) = self.per_source.connects_per_sec {
+            for seen in &sight.all {
+                if self.known.insert(seen.id) {
+                    self.note_coming(seen, sight.now, per_sec);
+                }
+            }
+        }
         if self.rates == Rates::default() {
             return;
         }
@@ -95,6 +117,39 @@ impl Meters {
             } else {
                 self.connections.remove(&seen.id);
             }
+        }
+    }
+
+    /// In no window more than a second's worth, and what the window's time brings.
+    fn note_coming(&mut self, seen: &Seen, now: Duration, per_sec: u32) {
+        let source = source(port(&seen.peer), self.per_source.ipv6_prefix);
+        let came = self.came.entry(source).or_default();
+        came.push(now);
+        // Several reactors, each with the time at which its turn began.
+        came.sort_unstable();
+        for (first, from) in came.iter().enumerate() {
+            for (n, to) in came[first..].iter().enumerate() {
+                let due = per_sec as f64 * (1.0 + (*to - *from).as_secs_f64());
+                let is_within = n as f64 + 1.0 <= due + 1e-6;
+                assert!(is_within, "source {source} came too often: {came:?}");
+            }
+        }
+    }
+
+    /// No source has more than it may; all reactors are at rest, and these are connected.
+    pub(super) fn check_open(&self, open: &[Peer]) {
+        let Some(limit) = self.per_source.connections else {
+            return;
+        };
+        let mut counts: HashMap<u16, usize> = HashMap::new();
+        for peer in open {
+            let source = source(port(peer), self.per_source.ipv6_prefix);
+            let count = counts.entry(source).or_default();
+            *count += 1;
+            assert!(
+                *count <= limit,
+                "source {source} has {count} connections of {limit}"
+            );
         }
     }
 
@@ -158,10 +213,7 @@ impl Meters {
 
     /// Messages that came to their end, where it is known.
     fn messages(&self, seen: &Seen) -> u64 {
-        let Peer::Tcp(address) = seen.peer else {
-            panic!("{:?}", seen.peer)
-        };
-        let starts = &self.starts[usize::from(address.port()) - 1];
+        let starts = &self.starts[usize::from(port(&seen.peer)) - 1];
         let begun = starts.partition_point(|start| *start <= seen.received);
         begun.saturating_sub(1) as u64
     }

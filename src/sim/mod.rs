@@ -25,7 +25,7 @@ use std::time::Duration;
 use self::plan::Plan;
 use self::world::{Told, World};
 use crate::books::Tally;
-use crate::close::{CloseReason, DiscardReason};
+use crate::close::{CloseReason, DiscardReason, RefuseReason};
 use crate::config::Config;
 use crate::consumer::{Batch, Ended};
 pub use crate::edges::{Edge, Edges};
@@ -42,6 +42,8 @@ pub struct Outcome {
     pub edges: Edges,
     /// Connections that ended, by reason.
     pub closed: Tally<CloseReason>,
+    /// Peers that were turned away, by reason.
+    pub refused: Tally<RefuseReason>,
     /// Bytes that were not delivered, by reason.
     pub discarded: Tally<DiscardReason>,
     /// Connections that were accepted.

@@ -200,6 +200,12 @@ fn config(random: &mut Random) -> Config {
     for listen in &mut config.listeners {
         listen.max_connections = random.one_of(&[None, None, Some(1), Some(4)]);
     }
+    // Seldom: who is turned away sends nothing.
+    if random.permille(300) {
+        config.per_source.connections = random.one_of(&[None, Some(1), Some(2)]);
+        config.per_source.connects_per_sec = random.one_of(&[None, Some(1), Some(3)]);
+        config.per_source.ipv6_prefix = random.one_of(&[48, 64, 64, 128]);
+    }
     config.staging_bytes = config.max_message.max(256) * random.one_of(&[1, 2, 50]);
     config.deadlines.idle =
         random.one_of(&[None, Some(ms(300)), Some(ms(3000)), Some(ms(700_000))]);

@@ -21,6 +21,7 @@ use crate::config::{OnConsumerStall, PressureAction};
 use crate::edges;
 use crate::net::sim::SimNet;
 use crate::net::sim::{Fault, Random, SimNetwork, SimWaker};
+use crate::policy::Seed;
 use crate::reactor::{Handle, Reactor, Target, Turn};
 use crate::ring::others;
 use crate::status::BoundAddr;
@@ -126,7 +127,9 @@ impl World {
         let addresses = vec![address; plan.config.listeners.len()];
         let checked = plan.config.clone().validate();
         let checked = checked.unwrap_or_else(|errors| panic!("{errors}"));
-        let fanin = checked.assemble(nets, addresses).expect("nothing can fail");
+        let seed = Seed::new([random.any(), random.any()]);
+        let fanin = checked.assemble(nets, addresses, seed);
+        let fanin = fanin.expect("nothing can fail");
         let mut ledger = Ledger::new(&plan.config);
         let senders = plan
             .scripts
@@ -215,6 +218,7 @@ impl World {
         Outcome {
             faults: self.network.faults(),
             closed: snapshot.connections.closed,
+            refused: snapshot.connections.refused,
             accepted: snapshot.connections.accepted,
             discarded: snapshot.bytes.discarded,
             messages: self.ledger.borrow().messages,
@@ -420,7 +424,8 @@ impl World {
         // One may be in the middle of a turn.
         let reactors = self.turners.iter().map(|t| t.reactor.try_borrow().ok());
         if let Some(reactors) = reactors.collect::<Option<Vec<_>>>() {
-            Reactor::check_places(reactors.iter().filter_map(|reactor| reactor.as_ref()));
+            let open = Reactor::check_places(reactors.iter().filter_map(|r| r.as_ref()));
+            self.meters.borrow().check_open(&open);
         }
     }
 

@@ -177,6 +177,7 @@ impl Stage {
             coalesce: None,
             at_limit: Default::default(),
             admission: Arc::new(Admission::new(2000, [None].into_iter())),
+            sources: None,
             together: Arc::new(Together::new(2)),
             gate: None,
             consumer_stall: StallPolicy {
