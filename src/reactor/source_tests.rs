@@ -1,10 +1,7 @@
-//! The tables of sources: what they never let in, how seldom they refuse too early, and what threads make of
-//! them.
+//! The tables of sources: what they never let in, how seldom they refuse too early, and what becomes
+//! of those who come at the same time.
 
 use std::collections::HashMap;
-use std::sync::Barrier;
-use std::sync::atomic::AtomicUsize;
-use std::thread;
 
 use super::*;
 use proptest::prelude::*;
@@ -108,54 +105,127 @@ fn an_attacker_with_many_addresses_keeps_hardly_anybody_else_out() {
     assert!(refused <= 49, "{refused}");
 }
 
-#[test]
-fn of_those_who_want_the_last_place_at_once_one_gets_it() {
-    let sources = sources(limited(Some(1), None));
-    let (inside, admitted) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    const ROUNDS: usize = 2000;
-    let barrier = Barrier::new(4);
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..ROUNDS {
-                    barrier.wait();
-                    let is_in = sources.enter(&host(1), SECOND).is_ok();
-                    if is_in {
-                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two are in");
-                        admitted.fetch_add(1, Ordering::SeqCst);
-                    }
-                    barrier.wait();
-                    if is_in {
-                        inside.fetch_sub(1, Ordering::SeqCst);
-                        sources.leave(&host(1));
-                    }
-                }
-            });
-        }
-    });
-    assert_eq!(admitted.load(Ordering::SeqCst), ROUNDS, "one each time");
-    sources.check(&[]);
+/// Somebody who comes, or one who was there and goes.
+#[cfg(feature = "sim")]
+#[derive(Clone, Copy, Debug)]
+enum Actor {
+    Comes,
+    Goes,
 }
 
-#[test]
-fn of_those_who_come_at_once_no_more_are_let_in_than_may_come() {
-    let sources = sources(limited(None, Some(5)));
-    let admitted = AtomicUsize::new(0);
-    let barrier = Barrier::new(4);
-    for second in 1..500 {
-        admitted.store(0, Ordering::SeqCst);
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    barrier.wait();
-                    for _ in 0..4 {
-                        let is_in = sources.enter(&host(1), 2 * second * SECOND).is_ok();
-                        admitted.fetch_add(usize::from(is_in), Ordering::SeqCst);
-                    }
-                });
+/// Each of three acts in the middle of the one before, at this point of what it does to the cells. Returns
+/// how many were let in.
+#[cfg(feature = "sim")]
+fn interleaved(sources: Sources, actors: [Actor; 3], points: [usize; 2]) -> (Sources, u32) {
+    use crate::ring::others;
+    use std::cell::{Cell, OnceCell};
+    use std::rc::Rc;
+
+    struct Play {
+        sources: Sources,
+        actors: [Actor; 3],
+        points: [usize; 2],
+        depth: Cell<usize>,
+        steps: [Cell<usize>; 3],
+        admitted: Cell<u32>,
+    }
+    impl Play {
+        fn act(&self, depth: usize) {
+            let before = self.depth.replace(depth);
+            match self.actors[depth] {
+                Actor::Comes => {
+                    let is_in = self.sources.enter(&host(1), SECOND).is_ok();
+                    self.admitted.set(self.admitted.get() + u32::from(is_in));
+                }
+                Actor::Goes => self.sources.leave(&host(1)),
             }
-        });
-        assert_eq!(admitted.load(Ordering::SeqCst), 5);
+            self.depth.set(before);
+        }
+
+        fn step(&self) {
+            let depth = self.depth.get();
+            let step = self.steps[depth].replace(self.steps[depth].get() + 1);
+            if self.points.get(depth) == Some(&step) {
+                self.act(depth + 1);
+            }
+        }
+    }
+    let play = Rc::new(Play {
+        sources,
+        actors,
+        points,
+        depth: Cell::new(0),
+        steps: Default::default(),
+        admitted: Cell::new(0),
+    });
+    let others: Rc<OnceCell<_>> = Rc::default();
+    others.set(Rc::downgrade(&play)).expect("set once");
+    let step = move || {
+        let play: Option<Rc<Play>> = others.get().and_then(std::rc::Weak::upgrade);
+        play.expect("it is on").step();
+    };
+    others::are(Some(Rc::new(step)));
+    others::may_act(true, || play.act(0));
+    others::are(None);
+    let play = Rc::into_inner(play).expect("it is over");
+    let all_acted = play.steps.iter().all(|steps| steps.get() > 0);
+    // At a point that is not reached the others do not act, which is another test.
+    let admitted = if all_acted {
+        play.admitted.get()
+    } else {
+        u32::MAX
+    };
+    (play.sources, admitted)
+}
+
+/// No more of what anybody does to the cells.
+#[cfg(feature = "sim")]
+const POINTS: usize = 12;
+
+#[cfg(feature = "sim")]
+#[test]
+fn of_those_who_come_at_once_as_many_are_let_in_as_may_be_and_no_more() {
+    use Actor::Comes;
+    for limits in [limited(Some(1), None), limited(None, Some(1))] {
+        let mut tried = 0;
+        for (first, second) in (0..POINTS * POINTS).map(|n| (n / POINTS, n % POINTS)) {
+            let points = [first, second];
+            let (sources, admitted) = interleaved(sources(limits), [Comes; 3], points);
+            if admitted == u32::MAX {
+                continue;
+            }
+            tried += 1;
+            assert_eq!(admitted, 1, "{limits:?}: at {points:?}");
+            sources.check(&[host(1)]);
+        }
+        assert!(tried >= 16, "{tried}");
+    }
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn who_goes_while_others_come_makes_room_for_one_at_most() {
+    use Actor::{Comes, Goes};
+    for actors in [
+        [Goes, Comes, Comes],
+        [Comes, Goes, Comes],
+        [Comes, Comes, Goes],
+    ] {
+        let mut tried = [0; 2];
+        for (first, second) in (0..POINTS * POINTS).map(|n| (n / POINTS, n % POINTS)) {
+            let points = [first, second];
+            let sources = sources(limited(Some(1), None));
+            assert_eq!(sources.enter(&host(1), SECOND), Ok(()));
+            let (sources, admitted) = interleaved(sources, actors, points);
+            match admitted {
+                0 | 1 => tried[admitted as usize] += 1,
+                u32::MAX => continue,
+                _ => panic!("{actors:?} at {points:?}: {admitted} were let in"),
+            }
+            let inside = [host(1)];
+            sources.check(&inside[..admitted as usize]);
+        }
+        assert!(tried[0] + tried[1] > 10, "{actors:?}: {tried:?}");
     }
 }
 
