@@ -375,10 +375,8 @@ impl Checked {
         };
         bound.user.extend(c.per_source.memory(c.max_connections));
         if c.rates.is_any() {
-            let name = format!("{} boxes for rates of {SHAPED_BYTES} B", c.max_connections);
-            bound
-                .user
-                .push(term(&name, c.max_connections * SHAPED_BYTES));
+            let name = format!("{slots} places for rates of {SHAPED_BYTES} B, twice");
+            bound.user.push(term(&name, 2 * slots * SHAPED_BYTES));
         }
         bound
     }

@@ -51,6 +51,8 @@ impl Published {
 #[derive(Debug, Default)]
 pub(super) struct Table(Vec<Share>);
 
+pub(super) const PLACE_BYTES: usize = size_of::<Share>();
+
 impl Table {
     #[inline]
     pub(super) fn of(&mut self, key: u32) -> &mut Share {

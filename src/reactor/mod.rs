@@ -574,9 +574,10 @@ impl<N: Net> Reactor<N> {
     }
 }
 
-/// Bytes of a connection's slot, its place in the slab included.
+/// Bytes of a connection's slot, with its place in the table of what was read in this second. In the slab a
+/// slot takes no more than itself: what marks a free one has room in it.
 pub(crate) const fn slot_bytes() -> usize {
-    size_of::<Slot<crate::net::MioStream>>() + size_of::<usize>()
+    size_of::<Slot<crate::net::MioStream>>() + fairness::PLACE_BYTES
 }
 
 /// Bytes that a prefix or a delimiter may add to a message.

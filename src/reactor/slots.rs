@@ -74,6 +74,8 @@ pub(crate) struct Slot<S> {
 }
 
 const _: () = assert!(size_of::<Slot<MioStream>>() == 128);
+/// A slab's entry is a slot or the next free place; this is one like it.
+const _: () = assert!(size_of::<Result<Slot<MioStream>, usize>>() == 128);
 
 impl<S> Slot<S> {
     pub(crate) fn new(conn: Conn, stream: S, generation: u32, peer: Peer) -> Self {
