@@ -19,7 +19,8 @@ pub struct Snapshot {
     pub connections: ConnectionCounts,
     /// Bytes, as the peers sent them.
     pub bytes: ByteCounts,
-    /// Bytes that the kernel still held for connections when they were closed.
+    /// Bytes that the kernel still held for connections when they were closed, and for peers when they were
+    /// turned away. Who still waited to be accepted is not among them.
     pub unread: u64,
     /// Pauses of connections, by cause.
     pub pauses: Vec<(PauseCause, Pauses)>,

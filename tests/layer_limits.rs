@@ -81,6 +81,22 @@ fn at_the_limit_who_comes_is_closed_at_once_and_there_is_a_place_again_when_one_
 }
 
 #[test]
+fn what_somebody_had_sent_who_is_turned_away_is_counted_as_unread() {
+    let mut world = World::new(limited(1, AtLimit::Refuse));
+    let inside = fill(&mut world, 1);
+    // Nobody turns it away before the world goes on.
+    let mut outside = world.connect();
+    outside.write_all(b"outside\n").unwrap();
+    until_closed(&mut world, &mut outside);
+    world.until("it is refused", |w| refused(w) == 1);
+    let snapshot = world.handle.snapshot();
+    assert_eq!((snapshot.unread, snapshot.bytes.received), (8, 0));
+    drop(inside);
+    world.until("closed", |w| open(w) == 0);
+    world.drain();
+}
+
+#[test]
 fn the_longest_at_rest_makes_room_and_nobody_who_is_in_use() {
     let mut world = World::new(limited(3, AtLimit::Evict));
     let mut inside = fill(&mut world, 3);

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,23 @@ fn without_descriptors_peers_are_refused_and_the_next_is_served_when_one_leaves(
     assert_eq!(report["connections"]["accepted"], 4);
     assert_eq!(report["connections"]["refused"]["descriptors"], 4);
     assert_eq!(report["messages"]["delivered"], 4);
+}
+
+#[test]
+fn what_a_peer_had_sent_that_was_refused_is_counted_as_unread() {
+    let mut fanin = Fanin::start(&[]);
+    fanin.leave_descriptors(0);
+    // What it sends is there before anybody looks whether it came.
+    fanin.signal(Signal::STOP);
+    let mut outside = client(&fanin, "outside");
+    fanin.signal(Signal::CONT);
+    let error = outside.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+
+    fanin.allow_descriptors();
+    let report = fanin.drain();
+    assert_eq!(report["connections"]["refused"]["descriptors"], 1);
+    assert_eq!(report["unread"], "outside\n".len());
 }
 
 #[test]

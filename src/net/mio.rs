@@ -194,7 +194,9 @@ impl Net for Mio {
     fn refuse(&mut self, listener: &MioListener) -> Refusal {
         drop(self.reserve.take());
         let refusal = match accept_raw(listener) {
-            Ok(_) => Refusal::Told,
+            Ok((socket, _)) => Refusal::Told {
+                unread: rustix::io::ioctl_fionread(&socket).unwrap_or(0),
+            },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Refusal::Nobody,
             Err(_) => Refusal::Failed,
         };

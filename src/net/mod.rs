@@ -153,7 +153,10 @@ impl std::fmt::Debug for dyn Wake {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// A peer has been told.
-    Told,
+    Told {
+        /// Bytes of it that nobody will read, as far as the system says.
+        unread: u64,
+    },
     /// Nobody was waiting: accept(2) looks for a descriptor first, and fails without one all the same.
     Nobody,
     /// The reserve is gone, or not enough.

@@ -68,14 +68,14 @@ impl<N: Net> Reactor<N> {
                 AcceptError::Again => {}
                 AcceptError::Exhausted => {
                     let refusal = self.net.refuse(socket);
-                    if refusal == Refusal::Told {
-                        self.counters.refused.add(RefuseReason::Descriptors, 1);
+                    if let Refusal::Told { unread } = refusal {
+                        self.counters.refuse(RefuseReason::Descriptors, unread);
                     }
                     match refusal {
                         // Whoever comes next raises an edge.
                         Refusal::Nobody => listening.machine.handle_empty(),
                         // Who waits gets no second edge: a timer comes back to them.
-                        Refusal::Told | Refusal::Failed => {
+                        Refusal::Told { .. } | Refusal::Failed => {
                             listening.machine.handle_exhausted(self.now.since_start);
                         }
                     }

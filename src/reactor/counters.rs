@@ -85,6 +85,12 @@ impl Counters {
         }
     }
 
+    /// Somebody was turned away, with so much that nobody had read.
+    pub(crate) fn refuse(&self, reason: RefuseReason, unread: u64) {
+        self.refused.add(reason, 1);
+        self.unread.add(unread);
+    }
+
     pub(crate) fn add_pause(&self, cause: PauseCause, time: Duration) {
         let counter = &self.pauses[cause.index()];
         counter.count.add(1);

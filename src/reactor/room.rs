@@ -138,7 +138,8 @@ impl<N: Net> Reactor<N> {
 
     /// Turns away somebody who was accepted.
     pub(super) fn turn_away(&mut self, stream: N::Stream, reason: RefuseReason) {
+        let unread = self.net.unread(&stream).unwrap_or(0);
         self.net.turn_away(stream);
-        self.counters.refused.add(reason, 1);
+        self.counters.refuse(reason, unread);
     }
 }

@@ -64,8 +64,8 @@ impl World {
         fates: impl Iterator<Item = &'f Fate>,
     ) {
         let (mut accepted, mut received, mut left, mut late) = (0, 0, 0, 0);
-        for fate in fates.filter(|fate| fate.accepted) {
-            accepted += 1;
+        for fate in fates.filter(|fate| fate.accepted || fate.turned_away) {
+            accepted += u64::from(fate.accepted);
             received += fate.arrived - fate.left;
             left += fate.left;
             late += fate.late;

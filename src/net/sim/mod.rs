@@ -71,6 +71,8 @@ pub(crate) struct SimPeer {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fate {
     pub(crate) accepted: bool,
+    /// It was accepted to be told that it is refused.
+    pub(crate) turned_away: bool,
     /// Bytes that arrived.
     pub(crate) arrived: u64,
     /// Of these, those that nobody had read when the descriptor was closed.
@@ -311,6 +313,7 @@ impl SimPeer {
         let late = socket.told.map_or(0, |told| socket.arrived - told);
         Fate {
             accepted: socket.accepted,
+            turned_away: socket.turned_away,
             arrived: socket.arrived,
             left,
             late: late.min(left),

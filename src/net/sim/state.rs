@@ -45,6 +45,8 @@ pub(super) struct Socket {
     /// Bytes that ever arrived.
     pub(super) arrived: u64,
     pub(super) accepted: bool,
+    /// It was accepted to be told that it is refused.
+    pub(super) turned_away: bool,
     /// So many when its reactor last polled; and of these, how many had not been read when we finished.
     polled: u64,
     pub(super) overlooked: u64,
@@ -251,6 +253,7 @@ impl State {
             queue: VecDeque::new(),
             arrived: 0,
             accepted: false,
+            turned_away: false,
             polled: 0,
             overlooked: 0,
             told: None,
@@ -442,11 +445,14 @@ impl State {
         let Some(key) = self.listeners[listener].backlog.pop_front() else {
             return Refusal::Nobody;
         };
-        let left = self.sockets[key].queue.len() as u64;
-        self.sockets[key].end = Some(Closed { left: left.max(1) });
+        let unread = self.unread(key).unwrap_or(0);
+        let socket = &mut self.sockets[key];
+        let left = socket.queue.len() as u64;
+        socket.end = Some(Closed { left });
+        socket.turned_away = true;
         self.refused += 1;
         self.say(|| format!("refuses peer {key}"));
-        Refusal::Told
+        Refusal::Told { unread }
     }
 
     pub(super) fn watch(

@@ -14,6 +14,7 @@ impl State {
         let socket = &mut self.sockets[key];
         assert!(socket.watched.is_none(), "a connection is turned away");
         socket.accepted = false;
+        socket.turned_away = true;
         self.refused += 1;
         self.say(|| format!("turns peer {key} away"));
     }
