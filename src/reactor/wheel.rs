@@ -4,7 +4,8 @@
 //! Never here: an allocation, or what the deadline is for.
 //!
 //! Three levels of 256 buckets, a tick of 8 ms: 2 s, 9 min, 37 h. A longer deadline waits in the last
-//! level and is set again. Entries are linked through the slots, so that moving one is O(1).
+//! level and is set again. Entries are linked through the slots, so that moving one is O(1). A bit for each
+//! bucket says whether it holds somebody: a reactor asks before each sleep when the next tick is due.
 
 use crate::conn::has_come;
 
@@ -50,9 +51,38 @@ pub(crate) trait Links {
     fn link(&mut self, slot: u32) -> &mut Link;
 }
 
+/// Which buckets of a level hold somebody.
+#[derive(Clone, Copy, Debug, Default)]
+struct Level([u64; BUCKETS / 64]);
+
+impl Level {
+    fn holds(&self, bucket: u32) -> bool {
+        self.0[bucket as usize / 64] >> (bucket % 64) & 1 == 1
+    }
+
+    fn note(&mut self, bucket: u32, holds: bool) {
+        let (word, bit) = (&mut self.0[bucket as usize / 64], 1 << (bucket % 64));
+        *word = if holds { *word | bit } else { *word & !bit };
+    }
+
+    /// How far the first one is from `bucket`, round the level.
+    fn ahead(&self, bucket: u32) -> Option<u32> {
+        let (word, bit) = (bucket as usize / 64, bucket % 64);
+        let rest = self.0[word] >> bit;
+        if rest != 0 {
+            return Some(rest.trailing_zeros());
+        }
+        (1..=self.0.len()).find_map(|n| {
+            let next = self.0[(word + n) % self.0.len()];
+            (next != 0).then(|| 64 * n as u32 - bit + next.trailing_zeros())
+        })
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Wheel {
     heads: Box<[u32; LEVELS * BUCKETS]>,
+    levels: [Level; LEVELS],
     /// The next tick to be handled.
     tick: u32,
     set: usize,
@@ -62,6 +92,7 @@ impl Wheel {
     pub(crate) fn new(now: u32) -> Self {
         Self {
             heads: Box::new([NONE; LEVELS * BUCKETS]),
+            levels: [Level::default(); LEVELS],
             tick: now,
             set: 0,
         }
@@ -92,7 +123,7 @@ impl Wheel {
         if head != NONE {
             links.link(head).prev = slot;
         }
-        self.heads[bucket as usize] = slot;
+        self.set_head(bucket, slot);
         self.set += 1;
     }
 
@@ -102,7 +133,7 @@ impl Wheel {
             return;
         }
         if link.prev & FIRST != 0 {
-            self.heads[(link.prev & !FIRST) as usize] = link.next;
+            self.set_head(link.prev & !FIRST, link.next);
         } else {
             links.link(link.prev).next = link.next;
         }
@@ -113,16 +144,15 @@ impl Wheel {
         self.set -= 1;
     }
 
+    fn set_head(&mut self, bucket: u32, slot: u32) {
+        self.heads[bucket as usize] = slot;
+        self.levels[bucket as usize / BUCKETS].note(bucket & 0xff, slot != NONE);
+    }
+
     /// Takes a slot whose tick is at most `now`, and unsets it.
     pub(crate) fn expired(&mut self, links: &mut impl Links, now: u32) -> Option<u32> {
-        if self.set == 0 {
-            // Nothing to pass by on the way.
-            if has_come(now, self.tick) {
-                self.tick = now.wrapping_add(1);
-            }
-            return None;
-        }
-        while has_come(now, self.tick) {
+        while let Some(next) = self.next_tick().filter(|next| has_come(now, *next)) {
+            self.tick = next;
             if self.tick & 0xff == 0 {
                 self.cascade(links);
             }
@@ -131,7 +161,11 @@ impl Wheel {
                 self.unset(links, head);
                 return Some(head);
             }
-            self.tick = self.tick.wrapping_add(1);
+            self.tick = next.wrapping_add(1);
+        }
+        // Nothing is passed by on the way.
+        if has_come(now, self.tick) {
+            self.tick = now.wrapping_add(1);
         }
         None
     }
@@ -145,7 +179,8 @@ impl Wheel {
     }
 
     fn bring_down(&mut self, links: &mut impl Links, bucket: u32) {
-        let mut slot = std::mem::replace(&mut self.heads[bucket as usize], NONE);
+        let mut slot = self.heads[bucket as usize];
+        self.set_head(bucket, NONE);
         while slot != NONE {
             let Link { next, tick, .. } = *links.link(slot);
             *links.link(slot) = Link::default();
@@ -166,34 +201,27 @@ impl Wheel {
         if turning && self.any_above(self.tick) {
             return Some(self.tick);
         }
-        let mut tick = self.tick;
-        for _ in 0..BUCKETS {
-            if self.is_pending(tick & 0xff) {
-                // Beyond this round, the turn of the level comes first.
-                let beyond = has_come(tick, round_end) && self.any_above(round_end);
-                return Some(if beyond { round_end } else { tick });
-            }
-            tick = tick.wrapping_add(1);
+        let [low, middle, _] = &self.levels;
+        if let Some(ahead) = low.ahead(self.tick & 0xff) {
+            let tick = self.tick.wrapping_add(ahead);
+            // Beyond this round, the turn of the level comes first.
+            let beyond = has_come(tick, round_end) && self.any_above(round_end);
+            return Some(if beyond { round_end } else { tick });
         }
-        let mut turn = round_end;
-        for _ in 0..BUCKETS {
-            if self.any_above(turn) {
-                return Some(turn);
-            }
-            turn = turn.wrapping_add(0x100);
-        }
-        // Only the last level is left: its next turn.
-        Some((self.tick | 0xffff).wrapping_add(1))
-    }
-
-    fn is_pending(&self, bucket: u32) -> bool {
-        self.heads[bucket as usize] != NONE
+        // What the last level turns next comes before what is beyond it.
+        let last = (self.tick | 0xffff).wrapping_add(1);
+        let Some(ahead) = middle.ahead(round_end >> 8 & 0xff) else {
+            return Some(last);
+        };
+        let turn = round_end.wrapping_add(ahead << 8);
+        let beyond = has_come(turn, last) && self.any_above(last);
+        Some(if beyond { last } else { turn })
     }
 
     /// Would the turn of the levels at `turn` bring anything down?
     fn any_above(&self, turn: u32) -> bool {
-        self.is_pending(0x100 | (turn >> 8) & 0xff)
-            || turn & 0xffff == 0 && self.is_pending(0x200 | (turn >> 16) & 0xff)
+        let [_, middle, high] = &self.levels;
+        middle.holds(turn >> 8 & 0xff) || turn & 0xffff == 0 && high.holds(turn >> 16 & 0xff)
     }
 }
 
@@ -209,6 +237,8 @@ impl Wheel {
     pub(crate) fn check(&self, links: &impl Linked) {
         let mut set = 0;
         for (bucket, head) in self.heads.iter().enumerate() {
+            let holds = self.levels[bucket / BUCKETS].holds(bucket as u32 & 0xff);
+            assert_eq!(holds, *head != NONE, "the bit of bucket {bucket}");
             let (mut at, mut before) = (*head, FIRST | bucket as u32);
             while at != NONE {
                 let link = links.linked(at);
