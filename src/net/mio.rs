@@ -2,6 +2,7 @@
 //!
 //! In: sockets. Out: edges and bytes. Never here: a wait outside `poll`.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +27,9 @@ use crate::status::BoundAddr;
 /// can hold up another.
 const EVENTS: usize = 1024;
 
+/// A time of day that is set anew is noticed as late.
+const WALL_EVERY: Duration = Duration::from_millis(10);
+
 const WAKER: mio::Token = mio::Token(usize::MAX);
 
 /// The real network under a reactor.
@@ -35,6 +39,8 @@ pub struct Mio {
     events: Events,
     waker: Arc<MioWaker>,
     start: Instant,
+    /// The time of day, and when it was asked for.
+    wall: Cell<(Duration, SystemTime)>,
     /// Given up for a moment to accept and close a peer when no other descriptor is left.
     reserve: Option<File>,
     /// Where it listened, for when it is to listen there again.
@@ -88,10 +94,23 @@ impl Mio {
             events: Events::with_capacity(EVENTS),
             waker,
             start: Instant::now(),
+            wall: Cell::new((Duration::ZERO, SystemTime::now())),
             reserve: open_reserve(),
             places: Vec::new(),
             options: None,
         })
+    }
+
+    /// The time of day, asked for now and then: a reactor asks for the time each turn.
+    fn wall(&self, since_start: Duration) -> SystemTime {
+        let (asked, wall) = self.wall.get();
+        let passed = since_start.saturating_sub(asked);
+        if passed < WALL_EVERY {
+            return wall + passed;
+        }
+        let wall = SystemTime::now();
+        self.wall.set((since_start, wall));
+        wall
     }
 
     /// It may be asked to listen again at these addresses, in the order of the listeners.
@@ -137,9 +156,10 @@ impl Net for Mio {
     }
 
     fn now(&self) -> Now {
+        let since_start = self.start.elapsed();
         Now {
-            since_start: self.start.elapsed(),
-            wall: SystemTime::now(),
+            since_start,
+            wall: self.wall(since_start),
         }
     }
 

@@ -317,7 +317,7 @@ impl Reactor<SimNet> {
 
     /// The reactor sleeps past nothing that is due, by looking at everything there is.
     fn check_patience(&self) {
-        let sleeps = self.patience(None);
+        let sleeps = self.sleeps();
         let now = self.now.since_start;
         // Later than what it went by, if a call took its time.
         let asked = self.net.now().since_start;

@@ -49,12 +49,12 @@ impl Coalesce {
 
 impl<N: Net> Reactor<N> {
     /// Before a wait of at most `timeout`.
-    pub(super) fn coalesce(&mut self, timeout: Option<Duration>) {
+    pub(super) fn coalesce(&mut self, now: Duration, timeout: Option<Duration>) {
         let Some(coalesce) = &mut self.coalesce else {
             return;
         };
         let apart = coalesce.handle_turn(self.counters.received.read());
-        let left = (self.now.since_start + apart).saturating_sub(self.net.now().since_start);
+        let left = (self.now.since_start + apart).saturating_sub(now);
         let nap = timeout.map_or(left, |timeout| left.min(timeout));
         if !nap.is_zero() {
             self.net.nap(nap);

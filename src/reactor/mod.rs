@@ -313,18 +313,24 @@ impl<N: Net> Reactor<N> {
 
     /// Turns until it is drained or stopped.
     pub fn run(mut self) -> Result<(), RunError> {
-        while self.turn(None)? == Turn::Running {}
+        let mut now = self.net.now();
+        while self.pass(&mut now, None)? == Turn::Running {}
         Ok(())
     }
 
     /// One pass: waits for at most `at_most` (`None`: until something happens), handles what has
     /// happened, and wakes the consumers it has something for.
     pub fn turn(&mut self, at_most: Option<Duration>) -> Result<Turn, RunError> {
+        self.pass(&mut self.net.now(), at_most)
+    }
+
+    /// It is now, before and afterwards.
+    fn pass(&mut self, now: &mut Now, at_most: Option<Duration>) -> Result<Turn, RunError> {
         if self.phase == Phase::Ended {
             return self.ended();
         }
-        let timeout = self.patience(at_most);
-        self.coalesce(timeout);
+        let timeout = self.patience(now.since_start, at_most);
+        self.coalesce(now.since_start, timeout);
         self.events.clear();
         self.net
             .poll(&mut self.events, timeout)
@@ -352,6 +358,10 @@ impl<N: Net> Reactor<N> {
         self.wake_consumers();
         self.free_dead();
         self.note_gauges();
+        *now = self.net.now();
+        if now.since_start.saturating_sub(self.now.since_start) > LONG_TURN {
+            self.counters.long_turns.add(1);
+        }
         match self.phase {
             Phase::Ended => self.ended(),
             _ => Ok(Turn::Running),
@@ -365,8 +375,14 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// How long it would sleep now.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn sleeps(&self) -> Option<Duration> {
+        self.patience(self.net.now().since_start, None)
+    }
+
     /// How long nothing is to be done, as far as we know.
-    pub(crate) fn patience(&self, at_most: Option<Duration>) -> Option<Duration> {
+    fn patience(&self, now: Duration, at_most: Option<Duration>) -> Option<Duration> {
         let busy = self.lanes.iter().any(Lane::has_work)
             || self.listeners.iter().any(|l| l.machine.may_accept())
             || self.overlooks_room()
@@ -379,7 +395,6 @@ impl<N: Net> Reactor<N> {
         if busy {
             return Some(Duration::ZERO);
         }
-        let now = self.net.now().since_start;
         let timers = self.wheel.next_tick().map(|tick| {
             let ahead = tick.wrapping_sub(tick_of(now));
             if ahead < 1 << 31 {
@@ -557,15 +572,6 @@ impl<N: Net> Reactor<N> {
                 _ => 0,
             };
             counters.state.set(state);
-        }
-        if self
-            .net
-            .now()
-            .since_start
-            .saturating_sub(self.now.since_start)
-            > LONG_TURN
-        {
-            c.long_turns.add(1);
         }
     }
 

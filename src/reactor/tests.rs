@@ -228,7 +228,7 @@ fn a_drain_waits_for_descriptors_no_longer_than_half_of_its_time() {
     stage.at(499);
     stage.turn();
     assert!(!stage.reactor.is_closed());
-    let patience = stage.reactor.patience(None);
+    let patience = stage.reactor.sleeps();
     assert_eq!(patience, Some(TICK));
     stage.at(500);
     assert_eq!(stage.reactor.turn(None).unwrap(), Turn::Ended);

@@ -396,7 +396,7 @@ impl World {
                 drop(clocks);
                 self.meters.borrow_mut().look(&sight);
                 self.shares.borrow_mut().look(&sight);
-                let patience = reactor.patience(None);
+                let patience = reactor.sleeps();
                 let until = patience.map(|time| self.network.now() + time);
                 turner.sleeps_until.set(until);
             }

@@ -62,7 +62,7 @@ fn orders_are_obeyed_one_after_the_other_and_only_by_whom_they_mean() {
         stage.turn();
         let now = count(&stage, &all, is_paused);
         assert!(now.abs_diff(before) <= 257, "{before}, then {now}");
-        let patience = stage.reactor.patience(None);
+        let patience = stage.reactor.sleeps();
         assert!(stage.reactor.bulk.is_none() || patience == Some(Duration::ZERO));
         turns += 1;
         assert!(turns < 20, "no end");
@@ -109,7 +109,7 @@ fn those_who_wait_for_staging_are_called_in_slices_and_once_for_what_is_given_ba
     let mut called = calls(&stage).iter().sum::<u64>();
     let mut turns = 0;
     while called < many as u64 {
-        assert_eq!(stage.reactor.patience(None), Some(Duration::ZERO));
+        assert_eq!(stage.reactor.sleeps(), Some(Duration::ZERO));
         stage.turn();
         let now = calls(&stage).iter().sum();
         assert!(now - called <= 256, "{} in one turn", now - called);
@@ -124,7 +124,7 @@ fn those_who_wait_for_staging_are_called_in_slices_and_once_for_what_is_given_ba
     assert_eq!(queue(&stage), many - 1);
     let holds = count(&stage, &waiting, |slot| slot.part != NONE);
     assert_eq!(holds, 1);
-    assert_ne!(stage.reactor.patience(None), Some(Duration::ZERO));
+    assert_ne!(stage.reactor.sleeps(), Some(Duration::ZERO));
 }
 
 /// Whoever is the last to be called may leave before, or be called for another reason.
