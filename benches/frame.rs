@@ -5,6 +5,7 @@
 //! ```
 //!
 //! A read of 64 KiB, again and again; it stays in the cache, so this is what the work costs and not the memory.
+//! Messages are alike, or (`~`) of half to one and a half times the size, each of another one.
 #![allow(missing_docs, reason = "a program, not an interface")]
 
 use std::hint::black_box;
@@ -46,13 +47,37 @@ fn message(framing: &str, size: usize) -> Vec<u8> {
     message
 }
 
+/// A read's worth of messages; how many these are.
+fn messages(framing: &str, size: usize, mixed: bool) -> (Vec<u8>, usize) {
+    let (mut all, mut count) = (Vec::new(), 0);
+    let mut state = 1_u32;
+    loop {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let other = size / 2 + (state >> 16) as usize % size;
+        let message = message(framing, if mixed { avoid_unmade(other) } else { size });
+        if all.len() + message.len() > READ {
+            return (all, count);
+        }
+        all.extend(message);
+        count += 1;
+    }
+}
+
+/// No octet count makes a message of 12, 103, 1004 or 10,005 bytes in all, and no varint one of 129.
+fn avoid_unmade(size: usize) -> usize {
+    match size {
+        12 | 103 | 129 | 1004 | 10_005 => size + 1,
+        other => other,
+    }
+}
+
 /// GB/s.
-fn speed(times: usize, mut work: impl FnMut()) -> f64 {
+fn speed(times: usize, bytes: usize, mut work: impl FnMut()) -> f64 {
     let began = Instant::now();
     for _ in 0..times {
         work();
     }
-    (READ * times) as f64 / began.elapsed().as_nanos() as f64
+    (bytes * times) as f64 / began.elapsed().as_nanos() as f64
 }
 
 fn main() {
@@ -66,28 +91,29 @@ fn main() {
         "{:>8} {:>7} {:>10} {:>18} {:>18}",
         "framing", "bytes", "memchr", "cut (reactor)", "visit (consumer)"
     );
-    for size in SIZES {
-        let lines = message("line", size).repeat(READ / size);
+    let kinds = SIZES.iter().flat_map(|&size| [(size, false), (size, true)]);
+    for (size, mixed) in kinds {
+        let (lines, _) = messages("line", size, mixed);
         for framing in ["line", "nul", "octet", "u16", "u32", "varint"] {
-            let bytes = message(framing, size).repeat(READ / size);
+            let (bytes, count) = messages(framing, size, mixed);
             let mut cutter = Cutter::new(framing.parse::<Framing>().expect("a framing"), 64 << 10);
             assert_eq!(
                 cutter.cut(&bytes),
                 bytes.len(),
                 "{framing}: all of it is whole"
             );
-            assert_eq!(cutter.visit(&bytes), bytes.len() / size, "{framing}");
+            assert_eq!(cutter.visit(&bytes), count, "{framing}");
             let mut seen: [Vec<f64>; 3] = Default::default();
             for _ in 0..rounds {
-                seen[0].push(speed(times, || {
+                seen[0].push(speed(times, lines.len(), || {
                     for at in memchr::memchr_iter(b'\n', black_box(&lines)) {
                         black_box(at);
                     }
                 }));
-                seen[1].push(speed(times, || {
+                seen[1].push(speed(times, bytes.len(), || {
                     black_box(cutter.cut(black_box(&bytes)));
                 }));
-                seen[2].push(speed(times, || {
+                seen[2].push(speed(times, bytes.len(), || {
                     black_box(cutter.visit(black_box(&bytes)));
                 }));
             }
@@ -96,8 +122,9 @@ fn main() {
                 seen[seen.len() / 2]
             });
             let cell = |speed: f64| format!("{speed:.2} ({:.3})", floor / speed);
+            let name = format!("{}{size}", if mixed { "~" } else { "" });
             println!(
-                "{framing:>8} {size:>7} {floor:>10.2} {:>18} {:>18}",
+                "{framing:>8} {name:>7} {floor:>10.2} {:>18} {:>18}",
                 cell(cut),
                 cell(visit)
             );

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::iter::FusedIterator;
 
+use super::counted::Last;
 use super::{Framing, split};
 
 /// The messages of a record, without their marks. Counting them is cheaper than walking through them:
@@ -24,7 +25,11 @@ enum Marks<'b> {
         start: usize,
     },
     /// In any other way; there were so many bytes in the beginning.
-    Other { framing: &'b Framing, whole: usize },
+    Other {
+        framing: &'b Framing,
+        last: Last,
+        whole: usize,
+    },
 }
 
 impl<'b> MessageIter<'b> {
@@ -37,6 +42,7 @@ impl<'b> MessageIter<'b> {
             },
             None => Marks::Other {
                 framing,
+                last: Last::default(),
                 whole: bytes.len(),
             },
         };
@@ -73,8 +79,8 @@ impl<'b> Iterator for MessageIter<'b> {
                 *start = end + 1;
                 Some(message)
             }
-            Marks::Other { framing, .. } => {
-                let (message, after) = split(framing, self.bytes)?;
+            Marks::Other { framing, last, .. } => {
+                let (message, after) = split(framing, last, self.bytes)?;
                 self.bytes = after;
                 Some(message)
             }

@@ -31,6 +31,7 @@ pub(crate) use self::cut::{Cut, Limits, OversizePolicy, Partial};
 pub use self::messages::MessageIter;
 pub use self::name::ParseFramingError;
 
+use self::counted::Last;
 use self::cut::Cuts;
 
 /// How a listener's peers mark the end of a message.
@@ -261,13 +262,13 @@ pub(crate) fn settle(staged: &[u8], fresh: &[u8]) -> Option<Framing> {
 
 /// The first message of `bytes` without its marks, and what comes after it; `None` if `bytes` do not
 /// begin with a whole one. [`MessageIter`] asks it of framings without delimiters alone.
-fn split<'b>(framing: &Framing, bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
+fn split<'b>(framing: &Framing, last: &mut Last, bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
     match framing {
         Framing::Line | Framing::Nul | Framing::Byte(_) | Framing::Auto => None,
-        Framing::Octet => counted::split(counted::octet, bytes),
-        Framing::U16 => counted::split(counted::u16, bytes),
-        Framing::U32 => counted::split(counted::u32, bytes),
-        Framing::Varint => counted::split(counted::varint, bytes),
+        Framing::Octet => counted::split(counted::octet, last, bytes),
+        Framing::U16 => counted::split(counted::u16, last, bytes),
+        Framing::U32 => counted::split(counted::u32, last, bytes),
+        Framing::Varint => counted::split(counted::varint, last, bytes),
         Framing::Custom(framer) => custom::split(&**framer, bytes),
     }
 }

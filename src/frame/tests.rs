@@ -433,7 +433,10 @@ fn a_consumer_iterates_what_was_cut() {
     assert_eq!(bare.clone().count(), 1);
     assert_eq!(bare.next(), Some(&b"a\nb"[..]));
     assert_eq!((bare.next(), bare.count()), (None, 0));
-    assert_eq!(split(&Framing::U16, b"\0\x03ab"), None);
+    assert_eq!(
+        split(&Framing::U16, &mut Last::default(), b"\0\x03ab"),
+        None
+    );
     assert_eq!(MessageIter::new(&Framing::Nul, b"ab").next(), None);
 }
 
