@@ -20,6 +20,7 @@ mod full;
 mod lane;
 mod list;
 mod listener;
+mod patience;
 mod pause;
 mod pressure;
 mod rate;
@@ -373,71 +374,6 @@ impl<N: Net> Reactor<N> {
             Some(failure) => Err(failure),
             None => Ok(Turn::Ended),
         }
-    }
-
-    /// How long it would sleep now.
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn sleeps(&self) -> Option<Duration> {
-        self.patience(self.net.now().since_start, None)
-    }
-
-    /// How long nothing is to be done, as far as we know.
-    fn patience(&self, now: Duration, at_most: Option<Duration>) -> Option<Duration> {
-        let busy = self.lanes.iter().any(Lane::has_work)
-            || self.listeners.iter().any(|l| l.machine.may_accept())
-            || self.overlooks_room()
-            || !self.lingering.is_empty()
-            || self.bulk.is_some()
-            || self.calls_starved()
-            || self.weighs_holders()
-            || !self.answers.is_empty()
-            || self.phase.is_busy();
-        if busy {
-            return Some(Duration::ZERO);
-        }
-        let timers = self.wheel.next_tick().map(|tick| {
-            let ahead = tick.wrapping_sub(tick_of(now));
-            if ahead < 1 << 31 {
-                tick_time(ahead)
-            } else {
-                Duration::ZERO
-            }
-        });
-        let at = |deadline: Duration| deadline.saturating_sub(now);
-        let rooms = (0..self.listeners.len())
-            .filter_map(|place| self.makes_room_at(place))
-            .map(at);
-        let listeners = self
-            .listeners
-            .iter()
-            .filter_map(|l| l.machine.poll_timeout())
-            .map(at);
-        let stalls = (0..self.lanes.len())
-            .filter_map(|lane| self.stalls_at(lane))
-            .map(at);
-        let watches = (0..self.lanes.len())
-            .filter_map(|lane| self.watches_at(lane))
-            .map(at);
-        let gate = self.gate.as_ref().filter(|_| self.phase == Phase::Running);
-        let pressure = gate.and_then(Gate::poll_timeout).map(at);
-        let starved = self.starved_at().map(at);
-        let drain = self.phase.poll_timeout(self.is_closed()).map(at);
-        let rates = self
-            .rates
-            .as_ref()
-            .and_then(|rates| rates.wakes_at())
-            .map(at);
-        listeners
-            .chain(stalls)
-            .chain(watches)
-            .chain(pressure)
-            .chain(timers)
-            .chain(starved)
-            .chain(drain)
-            .chain(rooms)
-            .chain(rates)
-            .chain(at_most)
-            .min()
     }
 
     fn take_events(&mut self) {
