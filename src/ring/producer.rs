@@ -58,8 +58,10 @@ impl Producer {
         let capacity = self.shared.capacity;
         // Positions and ringbuf's indices began at 0 together and advance together.
         let offset = (self.position & (capacity as u64 - 1)) as usize;
-        let (first, second) = self.prod().vacant_slices_mut();
-        let (first, second) = (first.len(), second.len());
+        // As `released` has it, of which ringbuf's own index is never behind: there is room for all of this.
+        let vacant = capacity - self.occupied();
+        let first = vacant.min(capacity - offset);
+        let second = vacant - first;
         let (padding, room) = if first >= want {
             (0, first)
         } else if offset + first < capacity {
@@ -261,9 +263,9 @@ impl Claim<'_> {
             .position
             .store(producer.position, Ordering::Relaxed);
         // SAFETY: `padding + used` bytes are vacant: `used <= len` was asserted, `claim` took `len`
-        // from the part that follows `padding` (all of the first part, or nothing), and since then
-        // this producer was borrowed by the claim, so nobody advanced, and the consumer only adds
-        // room. They are initialised (see `initialised`), and no reference into them is alive: the
+        // from the part that follows `padding` (all of the first part, or nothing) of the room that
+        // `released` promises, which is never ahead of ringbuf's read index, and since then this
+        // producer was borrowed by the claim, so nobody advanced, and the consumer only adds room. They are initialised (see `initialised`), and no reference into them is alive: the
         // one that `bytes` gave borrowed the claim. The Release store of the index inside is what
         // publishes the bytes.
         unsafe { producer.prod().advance_write_index(advance) };
