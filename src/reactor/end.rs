@@ -53,6 +53,20 @@ impl<N: Net> Reactor<N> {
         self.rearm(key);
     }
 
+    /// Who has finished with nothing unread holds no descriptor from now on. Most of those who finished in
+    /// this turn have been read to their end. But who still stands in a FIFO may find its ring full by the time
+    /// at which a read would say so.
+    pub(super) fn let_go(&mut self) {
+        let mut leaving = std::mem::take(&mut self.leaving);
+        for key in leaving.drain(..) {
+            let slot = &self.slots[key];
+            if slot.stream.is_some() && slot.conn.has_finished() && self.is_drained(key) {
+                self.end(key, CloseReason::Eof);
+            }
+        }
+        self.leaving = leaving;
+    }
+
     /// Ends a connection that is broken and holds nothing unread. What broke it only a read tells: RST, or
     /// keepalive that has given its peer up.
     pub(super) fn end_broken(&mut self, key: u32) {

@@ -185,6 +185,8 @@ pub struct Reactor<N: Net = Mio> {
     last_called: u32,
     weigh_from: u32,
     lingering: Fifo,
+    /// Those that were told to have finished in this turn, and were to be read.
+    leaving: Vec<u32>,
     rates: Option<Box<Rates>>,
     wheel: Wheel,
     clocks: Clocks,
@@ -266,6 +268,7 @@ impl<N: Net> Reactor<N> {
             last_called: NONE,
             weigh_from: NONE,
             lingering: Fifo::new(Place::Lingering),
+            leaving: Vec::new(),
             rates: parts.rates.map(|parts| Box::new(Rates::new(parts))),
             wheel: Wheel::new(tick),
             scratch: vec![0; largest + READ_SIZES[READ_SIZES.len() - 1]].into_boxed_slice(),
@@ -347,6 +350,7 @@ impl<N: Net> Reactor<N> {
         self.resume_lanes();
         self.accept();
         self.serve_lanes();
+        self.let_go();
         self.linger();
         self.fire_timers();
         self.fire_stalls();
@@ -412,18 +416,19 @@ impl<N: Net> Reactor<N> {
             }
             Place::Lingering | Place::Dead => false,
         };
-        // Who has finished with nothing unread holds no descriptor from now on: were it to stand in the
-        // FIFO until a read says so, the ring might be full by then.
         let has_left = event.error || event.read_closed;
-        if has_left && (waits || !event.error) && self.is_drained(key) {
+        if !waits {
+            if has_left && !event.error {
+                self.leaving.push(key);
+            }
+            return self.enqueue(key);
+        }
+        if has_left && self.is_drained(key) {
             return if event.error {
                 self.end_broken(key)
             } else {
                 self.end(key, CloseReason::Eof)
             };
-        }
-        if !waits {
-            return self.enqueue(key);
         }
         // Paused: who sends on is switched to the mask that is silent for it.
         let slot = &mut self.slots[key];
