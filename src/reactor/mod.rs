@@ -26,6 +26,7 @@ mod pressure;
 mod rate;
 mod read_size;
 mod room;
+mod rows;
 mod serve;
 mod slots;
 mod source;

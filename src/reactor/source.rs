@@ -17,48 +17,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::rows::{LEAST_CELLS, LEAST_CELLS_OF_BUCKETS, Table, width};
 use crate::close::RefuseReason;
 use crate::peer::Peer;
 use crate::policy::rate::nanos;
 use crate::policy::{Pace, ROWS, Seed, Source};
 use crate::ring::shared::{AtomicU32, AtomicU64};
-
-/// Cells of a row, for each connection that there may be.
-const CELLS_FOR_EACH: usize = 8;
-const LEAST_CELLS: usize = 1 << 10;
-/// How often somebody comes has nothing to do with how many there may be at once.
-const LEAST_CELLS_OF_PACE: usize = 1 << 16;
-
-/// Four rows, one after the other.
-#[derive(Debug)]
-struct Table<C> {
-    cells: Box<[C]>,
-    width: usize,
-}
-
-const fn width(max_connections: usize, least: usize) -> usize {
-    let cells = (CELLS_FOR_EACH * max_connections).next_power_of_two();
-    if cells > least { cells } else { least }
-}
-
-impl<C: Default> Table<C> {
-    fn new(width: usize) -> Self {
-        Self {
-            cells: (0..ROWS * width).map(|_| C::default()).collect(),
-            width,
-        }
-    }
-
-    /// A source's cell in each row.
-    fn of(&self, numbers: [u32; ROWS]) -> [&C; ROWS] {
-        let mut row = 0;
-        numbers.map(|number| {
-            let cell = &self.cells[row * self.width + (number as usize & (self.width - 1))];
-            row += 1;
-            cell
-        })
-    }
-}
 
 /// What a source may have, and may do.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +36,7 @@ impl SourceLimits {
     /// Bytes of the tables: of connections, and of how often they come.
     pub(crate) fn table_bytes(&self, max_connections: usize) -> [usize; 2] {
         let open = ROWS * width(max_connections, LEAST_CELLS) * size_of::<AtomicU32>();
-        let pace = ROWS * width(max_connections, LEAST_CELLS_OF_PACE) * size_of::<AtomicU64>();
+        let pace = ROWS * width(max_connections, LEAST_CELLS_OF_BUCKETS) * size_of::<AtomicU64>();
         [
             self.connections.map_or(0, |_| open),
             self.connects_per_sec.map_or(0, |_| pace),
@@ -97,7 +61,7 @@ impl Sources {
             (limit, Table::new(width(max_connections, LEAST_CELLS)))
         });
         let pace = limits.connects_per_sec.map(|per_sec| {
-            let width = width(max_connections, LEAST_CELLS_OF_PACE);
+            let width = width(max_connections, LEAST_CELLS_OF_BUCKETS);
             (Pace::new(per_sec), Table::new(width))
         });
         (open.is_some() || pace.is_some()).then_some(Self {

@@ -40,3 +40,41 @@ pub(crate) fn may_act<T>(may: bool, work: impl FnOnce() -> T) -> T {
     let _before = Before(MAY.replace(may));
     work()
 }
+
+/// Each of three acts in the middle of the one before: at `points[0]` and `points[1]` of what the first and
+/// the second do to what is shared. `false`: somebody did not get so far, and others did not act.
+#[cfg(test)]
+pub(crate) fn one_in_another(points: [usize; 2], act: impl Fn(usize) + 'static) -> bool {
+    struct Play<F> {
+        act: F,
+        points: [usize; 2],
+        depth: Cell<usize>,
+        steps: [Cell<usize>; 3],
+    }
+    impl<F: Fn(usize)> Play<F> {
+        fn act(&self, depth: usize) {
+            let before = self.depth.replace(depth);
+            (self.act)(depth);
+            self.depth.set(before);
+        }
+
+        fn step(&self) {
+            let depth = self.depth.get();
+            let step = self.steps[depth].replace(self.steps[depth].get() + 1);
+            if self.points.get(depth) == Some(&step) {
+                self.act(depth + 1);
+            }
+        }
+    }
+    let play = Rc::new(Play {
+        act,
+        points,
+        depth: Cell::new(0),
+        steps: Default::default(),
+    });
+    let others = play.clone();
+    are(Some(Rc::new(move || others.step())));
+    may_act(true, || play.act(0));
+    are(None);
+    play.steps.iter().all(|steps| steps.get() > 0)
+}
