@@ -93,7 +93,7 @@
 //! | message | [`Config::max_message`], [`Config::on_oversize`], [`Deadlines::message`], [`Config::least_rate`](field@Config::least_rate) | Least rate |
 //! | ring | [`Config::ring_bytes`], [`Config::on_full`]; [`Config::consumer_stall`], [`Config::on_consumer_stall`], [`Config::on_consumer_gone`] | Ring full: pause or discard; Stalled consumers |
 //! | connection | [`Deadlines::idle`], [`Deadlines::stall`], [`Deadlines::age`]; [`Rates::connection`] | Age, and the herd; Rates |
-//! | source | [`Config::per_source`] | Per source |
+//! | source | [`Config::per_source`]; [`Rates::source`] | Per source; Rates |
 //! | global | [`Config::max_connections`], [`Config::at_max_connections`], [`Config::staging_bytes`] | Connection limits |
 //! | listener | [`Listen::max_connections`]; [`Config::pressure`]; [`Rates::listener`] | Connection limits; Listeners under pressure; Rates |
 //! | types | none: a consumer cannot push, a batch cannot outlive it, [`Config`] cannot bind before it is [`Checked`] | |
@@ -186,7 +186,7 @@ pub use crate::reactor::{Handle, Query, Reactor, RunError, Target, Turn};
 pub use crate::ring::Wake;
 pub use crate::status::{
     BoundAddr, ByteCounts, ClosedInfo, ConnectionCounts, ConnectionInfo, ConsumerStatus, Fairness,
-    ListenerStatus, MemoryBound, Pauses, Peak, RingStatus, Snapshot, Work,
+    ListenerStatus, MemoryBound, Pauses, Peak, RateCount, RateCounts, RingStatus, Snapshot, Work,
 };
 
 /// The README's code, compiled.

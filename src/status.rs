@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub unread: u64,
     /// Pauses of connections, by cause.
     pub pauses: Vec<(PauseCause, Pauses)>,
+    /// Which rates hold connections up.
+    pub rates: RateCounts,
     /// The most there has been at once.
     pub peak: Peak,
     /// One for each reactor and consumer.
@@ -133,6 +135,42 @@ pub struct Pauses {
     pub count: u64,
     /// How long they took together.
     pub time: Duration,
+}
+
+/// What each rate does ([`Rates`](crate::Rates)). A connection waits for one at a time.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct RateCounts {
+    /// Those of single connections.
+    pub connection: RateCount,
+    /// Those of sources.
+    pub source: RateCount,
+    /// Those of listeners.
+    pub listener: RateCount,
+}
+
+/// Who is held up by a rate, and was.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct RateCount {
+    /// Connections that wait for it now.
+    pub held: u64,
+    /// Waits that have ended.
+    pub paused: Pauses,
+}
+
+impl RateCounts {
+    pub(crate) fn held(&self) -> u64 {
+        self.connection.held + self.source.held + self.listener.held
+    }
+}
+
+impl RateCount {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.held += other.held;
+        self.paused.count += other.paused.count;
+        self.paused.time += other.paused.time;
+    }
 }
 
 /// The most there has been at once.

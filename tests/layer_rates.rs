@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use fanin::{
     Books, BoundAddr, CloseReason, Config, Ended, Handle, PauseCause, Record, Snapshot, Turn,
 };
+use socket2::{Domain, Socket, Type};
 use support::{PATIENCE, wait_for};
 
 /// What a consumer saw, and when.
@@ -100,9 +101,21 @@ impl World {
         TcpStream::connect(address(&self.handle, 0)).unwrap()
     }
 
+    /// The same from one address of this machine's own network.
+    fn connect_from(&self, host: u8) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let from = SocketAddr::from(([127, 0, 0, host], 0));
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&address(&self.handle, 0).into()).unwrap();
+        socket.into()
+    }
+
     /// Sends so much and finishes, as fast as it may.
     fn send(&self, bytes: Vec<u8>) -> (SocketAddr, JoinHandle<()>) {
-        let mut stream = self.connect();
+        Self::send_over(self.connect(), bytes)
+    }
+
+    fn send_over(mut stream: TcpStream, bytes: Vec<u8>) -> (SocketAddr, JoinHandle<()>) {
         let peer = stream.local_addr().unwrap();
         let sends = thread::spawn(move || {
             stream.write_all(&bytes).unwrap();
@@ -268,6 +281,98 @@ fn a_listeners_connections_share_its_rate_fairly_over_all_reactors() {
 }
 
 #[test]
+fn a_sources_connections_share_its_rate_over_all_reactors_and_hold_no_other() {
+    for reactors in [1, 2] {
+        let mut config = config();
+        config.reactors = reactors;
+        config.rates.source.bytes_per_sec = Some(500_000);
+        config.rates.burst = Duration::from_millis(200);
+        let world = World::new(config);
+        let began = Instant::now();
+        let greedy = (0..6).map(|_| World::send_over(world.connect_from(2), lines(250_000)));
+        let (peers, sends): (Vec<_>, Vec<_>) = greedy.unzip();
+        wait_for("some are held", PATIENCE, || {
+            (world.handle.snapshot().rates.source.held > 0).then_some(())
+        });
+        // Others have a rate of their own, each, and are below it.
+        let modest = (3..23).map(|host| World::send_over(world.connect_from(host), lines(50_000)));
+        let (modest, sent): (Vec<_>, Vec<_>) = modest.unzip();
+        sent.into_iter().for_each(|thread| thread.join().unwrap());
+        let mut all = world.until_closed(20);
+        let are_through = modest.iter().all(|peer| {
+            all.iter()
+                .any(|t| matches!(t, Told::Closed(who, ..) if who == peer))
+        });
+        assert!(are_through, "held by others");
+        all.extend(world.until_closed(6));
+        assert_rate(
+            last(&all) - began,
+            Duration::from_millis(2800),
+            Duration::from_millis(100),
+        );
+        sends.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_delivered(&all, &peers, 250_000);
+        assert_delivered(&all, &modest, 50_000);
+        let rates = world.end().rates;
+        assert_eq!(
+            rates.connection.paused.count + rates.listener.paused.count,
+            0
+        );
+        assert!(rates.source.paused.count > 20, "{rates:?}");
+    }
+}
+
+/// What a source has drawn and not used is not lost with its connection: else whoever connects anew for each
+/// message would be held far below its rate once it has been held at all.
+#[test]
+fn who_connects_anew_for_each_message_comes_at_its_rate() {
+    let mut config = config();
+    config.rates.source.messages_per_sec = Some(200);
+    config.rates.burst = Duration::from_millis(500);
+    let world = World::new(config);
+    let began = Instant::now();
+    let mut all = Vec::new();
+    for _ in 0..300 {
+        let (_, sent) = World::send_over(world.connect_from(2), lines(100));
+        sent.join().unwrap();
+        all.extend(world.until_closed(1));
+    }
+    // Half a second's worth at once, and a tenth of one in advance.
+    assert_rate(
+        last(&all) - began,
+        Duration::from_secs(1),
+        Duration::from_millis(100),
+    );
+    world.end();
+}
+
+/// Of eight connections six are of one source: their listener would give them more than the source may have,
+/// so they wait for both, and the other two for the listener.
+#[test]
+fn who_is_under_several_rates_keeps_to_all_of_them() {
+    let mut config = config();
+    config.rates.connection.messages_per_sec = Some(500);
+    config.rates.source.messages_per_sec = Some(1000);
+    config.rates.listener.messages_per_sec = Some(1500);
+    config.rates.burst = Duration::from_millis(200);
+    let world = World::new(config);
+    let began = Instant::now();
+    let senders = (0..8).map(|n| World::send_over(world.connect_from(2 + n / 6), lines(50_000)));
+    let (peers, sends): (Vec<_>, Vec<_>) = senders.unzip();
+    let all = world.until_closed(8);
+    // 3000 of one source; and 4000 in all at the listener's rate would be through by then.
+    let in_hand = Duration::from_millis(150);
+    assert_rate(last(&all) - began, Duration::from_millis(2800), in_hand);
+    sends.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_delivered(&all, &peers, 50_000);
+    let rates = world.end().rates;
+    assert!(
+        rates.source.paused.count > 0 && rates.listener.paused.count > 0,
+        "{rates:?}"
+    );
+}
+
+#[test]
 fn one_listener_that_is_used_up_holds_no_other() {
     let mut config = config();
     config.listeners.push("tcp://127.0.0.1:0".parse().unwrap());
@@ -323,14 +428,21 @@ fn two_thousand_connections_that_wait_for_their_rates_cost_few_turns() {
     type Set = fn(&mut Config);
     let own: Set = |config| config.rates.connection.bytes_per_sec = Some(1000);
     let shared: Set = |config| config.rates.listener.bytes_per_sec = Some((MANY * EACH / 4) as u64);
-    for (what, set) in [("own", own), ("shared", shared)] {
+    let source: Set = |config| config.rates.source.bytes_per_sec = Some((MANY * EACH / 4) as u64);
+    let sources: Set = |config| config.rates.source.bytes_per_sec = Some((20 * EACH / 4) as u64);
+    for (what, set, hosts) in [
+        ("own", own, 1),
+        ("shared", shared, 1),
+        ("of one source", source, 1),
+        ("of 100 sources", sources, 100),
+    ] {
         let mut config = config();
         set(&mut config);
         let world = World::new(config);
         let began = Instant::now();
         let streams: Mutex<Vec<TcpStream>> = Mutex::default();
-        for _ in 0..MANY {
-            let mut stream = world.connect();
+        for n in 0..MANY {
+            let mut stream = world.connect_from(2 + (n % hosts) as u8);
             stream.set_nonblocking(true).unwrap();
             match stream.write(&lines(EACH)) {
                 Ok(EACH) => {}

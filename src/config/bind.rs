@@ -7,16 +7,15 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use super::{Checked, ListenAddr, OnConsumerGone, OnConsumerStall, OnFull, PressureAction, Rate};
+use super::{Checked, ListenAddr, OnConsumerGone, OnConsumerStall, OnFull, PressureAction};
 use crate::conn::Clocks;
 use crate::consumer::Consumer;
 use crate::frame::{Framing, Limits};
 use crate::net::{Mio, Net, SocketOptions, bind_tcp, bind_unix, inherit};
 use crate::policy::Seed;
-use crate::policy::rate::Limit;
 use crate::reactor::{
-    Admission, Common, Gate, Handle, Lane, OnStall, Parts, RateParts, Reactor, Remote, Sources,
-    StallPolicy, Together, clock,
+    Admission, Gate, Handle, Lane, OnStall, Parts, Reactor, Remote, Sources, StallPolicy, Together,
+    clock,
 };
 use crate::ring::{Parked, Wake, ring};
 use crate::status::BoundAddr;
@@ -123,7 +122,7 @@ impl Checked {
         let together = Arc::new(Together::new(config.consumers));
         let (openers, mut opened): (Vec<_>, Vec<_>) = nets.iter().map(|_| channel()).unzip();
         let openers: Arc<[_]> = openers.into();
-        let common: Arc<[Common]> = framings.iter().map(|_| Common::default()).collect();
+        let rates = self.rates(seed);
         let start = Instant::now();
         let mut reactors = Vec::new();
         let mut remotes: Vec<Remote> = Vec::new();
@@ -186,7 +185,7 @@ impl Checked {
                         OnConsumerStall::Stop => OnStall::Stop,
                     },
                 },
-                rates: self.rates(&common),
+                rates: rates.clone(),
             };
             let reactor = Reactor::new(net, parts).map_err(|source| failed(index, source))?;
             remotes.push(reactor.remote(start));
@@ -218,24 +217,6 @@ impl Checked {
             reactors,
             consumers,
             handle,
-        })
-    }
-
-    /// What each reactor is told of them; nothing where none is set.
-    fn rates(&self, common: &Arc<[Common]>) -> Option<RateParts> {
-        let rates = &self.config.rates;
-        let limits = |rate: &Rate| {
-            [
-                rate.bytes_per_sec.map(|n| Limit::bytes(n, rates.burst)),
-                rate.messages_per_sec
-                    .map(|n| Limit::messages(n, rates.burst)),
-            ]
-        };
-        rates.is_any().then(|| RateParts {
-            connection: limits(&rates.connection),
-            listener: limits(&rates.listener),
-            common: common.clone(),
-            reactors: self.config.reactors,
         })
     }
 

@@ -12,9 +12,7 @@ use crate::conn::MORE_BYTES;
 use crate::frame::{Framing, OversizePolicy};
 use crate::peer::{MAX_REACTORS, MAX_SLOTS};
 use crate::policy::LeastRate;
-use crate::reactor::{
-    MARKS, READ_SIZES, SHAPED_BYTES, claim_len, slot_bytes, staging_class, staging_most,
-};
+use crate::reactor::{MARKS, READ_SIZES, claim_len, slot_bytes, staging_class, staging_most};
 use crate::status::{Bytes, MemoryBound};
 
 /// The smallest ring that is chosen when none is given.
@@ -374,10 +372,7 @@ impl Checked {
             kernel: self.kernel_memory(),
         };
         bound.user.extend(c.per_source.memory(c.max_connections));
-        if c.rates.is_any() {
-            let name = format!("{slots} places for rates of {SHAPED_BYTES} B, twice");
-            bound.user.push(term(&name, 2 * slots * SHAPED_BYTES));
-        }
+        bound.user.extend(self.memory_of_rates());
         bound
     }
 

@@ -12,8 +12,10 @@
 //! | window of the least rate | message | it is so much longer that the message's end is in time |
 //! | a listener's connections | connections | it is not less |
 //! | a source's connections | connections | it is not less |
-//! | a connection's rate | its listener's | it is more, by what a listener's bucket may let through at once |
-//! | a connection's rate of messages | its rate of bytes | likewise: a message has a byte at least |
+//! | a connection's rate | its source's | it is more, by what a bucket that is shared may let through at once |
+//! | a connection's rate | its listener's | likewise |
+//! | a source's rate | all listeners' together | likewise: it may be connected to all of them |
+//! | a rate of messages | the same rate of bytes | likewise: a message has a byte at least |
 //!
 //! The largest age is a tenth more than the age. What looks like a pair and is none: idle and message (a
 //! message may trickle, and who is idle may have none); window and idle; stall and the stall of a
@@ -25,7 +27,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Checked, Config};
+use super::{Checked, Config, Rate};
 use crate::policy::rate::Limit;
 
 /// A limit that can never fire.
@@ -146,46 +148,87 @@ fn source(config: &Config) -> Option<NeverFires> {
     })
 }
 
-/// A connection's rates that whoever keeps to another one keeps to.
-fn rates(config: &Config) -> impl Iterator<Item = NeverFires> {
-    let burst = config.rates.burst;
-    let (connection, listener) = (config.rates.connection, config.rates.listener);
-    let bytes = |rate: Option<u64>| rate.map(|n| (n, Limit::bytes(n, burst)));
-    let messages = |rate: Option<u64>| rate.map(|n| (n, Limit::messages(n, burst)));
-    let own_bytes = "rates.connection.bytes_per_sec";
-    let own_messages = "rates.connection.messages_per_sec";
-    let pairs = [
-        (
-            (own_bytes, bytes(connection.bytes_per_sec)),
-            (
-                "rates.listener.bytes_per_sec",
-                bytes(listener.bytes_per_sec),
-            ),
-            "of all connections of a listener",
-        ),
-        (
-            (own_messages, messages(connection.messages_per_sec)),
-            (
-                "rates.listener.messages_per_sec",
-                messages(listener.messages_per_sec),
-            ),
-            "of all connections of a listener",
-        ),
-        (
-            (own_messages, messages(connection.messages_per_sec)),
-            (own_bytes, bytes(connection.bytes_per_sec)),
-            "of bytes, of which a message has one at least,",
-        ),
-    ];
-    pairs.into_iter().filter_map(|(own, outer, of)| {
-        let ((setting, own), (first, outer)) = (own, outer);
-        let ((own, limit), (most, outer)) = (own?, outer?);
-        limit.is_kept_by(&outer).then(|| NeverFires {
+/// Bytes, or messages.
+struct Kind {
+    of: fn(&Rate) -> Option<u64>,
+    limit: fn(u64, Duration) -> Limit,
+    /// Of connections, sources and listeners.
+    names: [&'static str; 3],
+}
+
+const BYTES: Kind = Kind {
+    of: |rate| rate.bytes_per_sec,
+    limit: Limit::bytes,
+    names: [
+        "rates.connection.bytes_per_sec",
+        "rates.source.bytes_per_sec",
+        "rates.listener.bytes_per_sec",
+    ],
+};
+const MESSAGES: Kind = Kind {
+    of: |rate| rate.messages_per_sec,
+    limit: Limit::messages,
+    names: [
+        "rates.connection.messages_per_sec",
+        "rates.source.messages_per_sec",
+        "rates.listener.messages_per_sec",
+    ],
+};
+
+/// Rates that whoever keeps to another one keeps to. Who is of a source that is not known is nobody's plan.
+fn rates(config: &Config) -> Vec<NeverFires> {
+    let rates = &config.rates;
+    let listeners: Vec<_> = config.listeners.iter().map(|_| rates.listener).collect();
+    let mut never = Vec::new();
+    let mut tell = |setting, own, first, of: &str, most| {
+        never.push(NeverFires {
             setting,
             first,
             reason: format!("it is {own} a second, and {of} {most}"),
-        })
-    })
+        });
+    };
+    for kind in [BYTES, MESSAGES] {
+        let [connections, sources, of_listeners] = kind.names;
+        let limit = |n: u64| (kind.limit)(n, rates.burst);
+        let [own, source] = [&rates.connection, &rates.source].map(kind.of);
+        // One that has none lets everything through.
+        let outer: Option<Vec<_>> = listeners.iter().map(kind.of).collect();
+        let outer = outer.unwrap_or_default();
+        if let (Some(own), Some(source)) = (own, source)
+            && limit(own).is_kept_by(&[limit(source)])
+        {
+            let of = "of all connections of a source";
+            tell(connections, own, sources, of, source);
+        }
+        if let (Some(own), Some(most)) = (own, outer.iter().copied().max())
+            && outer.iter().all(|n| limit(own).is_kept_by(&[limit(*n)]))
+        {
+            let of = "of all connections of a listener";
+            tell(connections, own, of_listeners, of, most);
+        }
+        let limits: Vec<_> = outer.iter().copied().map(limit).collect();
+        if let (Some(source), false) = (source, limits.is_empty())
+            && limit(source).is_kept_by(&limits)
+        {
+            let of = "of all connections of all listeners";
+            let all = outer.iter().copied().fold(0, u64::saturating_add);
+            tell(sources, source, of_listeners, of, all);
+        }
+    }
+    for (scope, rate) in [&rates.connection, &rates.source, &rates.listener]
+        .into_iter()
+        .enumerate()
+    {
+        if let (Some(messages), Some(bytes)) = (rate.messages_per_sec, rate.bytes_per_sec)
+            && Limit::messages(messages, rates.burst)
+                .is_kept_by(&[Limit::bytes(bytes, rates.burst)])
+        {
+            let (setting, first) = (MESSAGES.names[scope], BYTES.names[scope]);
+            let of = "of bytes, of which a message has one at least,";
+            tell(setting, messages, first, of, bytes);
+        }
+    }
+    never
 }
 
 #[cfg(test)]

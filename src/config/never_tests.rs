@@ -139,19 +139,66 @@ fn a_connection_that_may_send_more_than_all_of_its_listener_has_no_rate() {
 }
 
 #[test]
-fn there_are_no_more_messages_than_bytes() {
-    let both = |messages, bytes| {
+fn a_connection_that_may_send_more_than_its_source_has_no_rate() {
+    let bytes = |own, outer| {
         rates(|r| {
-            r.connection.messages_per_sec = Some(messages);
-            r.connection.bytes_per_sec = Some(bytes);
+            r.connection.bytes_per_sec = Some(own);
+            r.source.bytes_per_sec = Some(outer);
+            // None of these is of the same kind.
+            r.source.messages_per_sec = Some(1);
+            r.listener.messages_per_sec = Some(1);
         })
     };
     let pair = (
-        "rates.connection.messages_per_sec",
         "rates.connection.bytes_per_sec",
+        "rates.source.bytes_per_sec",
     );
-    assert_eq!(both(20_000, 10_000), [pair]);
-    assert_eq!(both(10_000, 10_000), []);
+    assert_eq!(bytes(2_000_000, 1_000_000), [pair]);
+    assert_eq!(bytes(1_000_000, 1_000_000), []);
+}
+
+#[test]
+fn a_source_that_may_send_more_than_all_listeners_let_in_has_no_rate() {
+    let messages = |listeners: usize, own, outer| {
+        never(|c| {
+            c.listeners = vec![c.listeners[0].clone(); listeners];
+            c.rates.source.messages_per_sec = Some(own);
+            c.rates.listener.messages_per_sec = Some(outer);
+        })
+    };
+    let pair = (
+        "rates.source.messages_per_sec",
+        "rates.listener.messages_per_sec",
+    );
+    assert_eq!(messages(1, 2500, 1000), [pair]);
+    assert_eq!(messages(1, 1000, 1000), []);
+    // It may be connected to all of them.
+    assert_eq!(messages(2, 2500, 1000), [pair]);
+    assert_eq!(messages(3, 2500, 1000), []);
+}
+
+#[test]
+fn there_are_no_more_messages_than_bytes() {
+    type Of = fn(&mut crate::Rates) -> &mut crate::Rate;
+    let scopes: [Of; 3] = [
+        |r| &mut r.connection,
+        |r| &mut r.source,
+        |r| &mut r.listener,
+    ];
+    for (of, name) in scopes.into_iter().zip(["connection", "source", "listener"]) {
+        let both = |messages, bytes| {
+            rates(|r| {
+                of(r).messages_per_sec = Some(messages);
+                of(r).bytes_per_sec = Some(bytes);
+            })
+        };
+        let [(setting, first)] = both(20_000, 10_000)[..] else {
+            panic!("{name}")
+        };
+        assert_eq!(setting, format!("rates.{name}.messages_per_sec"));
+        assert_eq!(first, format!("rates.{name}.bytes_per_sec"));
+        assert_eq!(both(10_000, 10_000), []);
+    }
 }
 
 #[test]
@@ -272,14 +319,14 @@ proptest! {
             let at_once = own * burst / 1000;
             now += burst * 1_000_000 * passed / 100;
             common.take(&outer, at_once * others / 100, now);
-            share.settle(now);
+            share.settle(&outer, now);
             if let Some(n) = share.wants(&outer, reactors) {
                 common.take(&outer, n, now);
                 share.draw(&outer, n, common, now);
             }
             let allowed = share.allows(&outer);
             let Some(mine) = bucket.allows(&limit, now) else {
-                let listeners = if allowed.is_some() { now } else { share.comes_at().unwrap() };
+                let listeners = if allowed.is_some() { now } else { share.comes_at(&outer).unwrap() };
                 let goes_on = bucket.goes_on_at(&limit);
                 prop_assert!(goes_on <= listeners, "{goes_on} > {listeners} at {now}");
                 continue;
@@ -290,7 +337,7 @@ proptest! {
                     false => there_is,
                 };
                 bucket.take(&limit, n, now);
-                share.take(n);
+                common.take(&outer, share.take(n), now);
             }
         }
     }

@@ -1,8 +1,15 @@
 //! What may come in in a second.
 //!
-//! In: numbers that a user chose. Out: refusals. Never here: a bucket.
+//! In: numbers that a user chose. Out: refusals, what reactors are told, and terms of the sum of promise 1.
+//! Never here: a bucket.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::Checked;
+use crate::policy::Seed;
+use crate::policy::rate::Limit;
+use crate::reactor::{Both, Common, LINE_BYTES, RateParts, SHAPED_BYTES, table_bytes};
 
 /// Who waits for a bucket is called by a timer of 8 ms, and a bucket that is full by then spills.
 const LEAST_BURST: Duration = Duration::from_millis(100);
@@ -15,6 +22,9 @@ const MOST_BURST: Duration = Duration::from_secs(3600);
 pub struct Rates {
     /// For each connection.
     pub connection: Rate,
+    /// For each source, all its connections together, over all listeners and reactors. What a source is,
+    /// [`PerSource`](crate::PerSource) says. One that is not known has no limit.
+    pub source: Rate,
     /// For each listener, all its connections together.
     pub listener: Rate,
     /// After a silence, what comes in so much time may come at once. 100 ms to an hour.
@@ -33,19 +43,21 @@ pub struct Rate {
 
 impl Rates {
     pub(super) fn is_any(&self) -> bool {
-        [self.connection, self.listener]
+        [self.connection, self.source, self.listener]
             .iter()
             .any(|rate| *rate != Rate::default())
     }
 
     pub(super) fn check(&self, refuse: &mut impl FnMut(&'static str, String, String)) {
-        let (connection, listener) = (&self.connection, &self.listener);
+        let (connection, source, listener) = (&self.connection, &self.source, &self.listener);
         for (setting, rate) in [
             ("rates.connection.bytes_per_sec", connection.bytes_per_sec),
             (
                 "rates.connection.messages_per_sec",
                 connection.messages_per_sec,
             ),
+            ("rates.source.bytes_per_sec", source.bytes_per_sec),
+            ("rates.source.messages_per_sec", source.messages_per_sec),
             ("rates.listener.bytes_per_sec", listener.bytes_per_sec),
             ("rates.listener.messages_per_sec", listener.messages_per_sec),
         ] {
@@ -65,9 +77,72 @@ impl Default for Rates {
     fn default() -> Self {
         Self {
             connection: Rate::default(),
+            source: Rate::default(),
             listener: Rate::default(),
             burst: Duration::from_secs(1),
         }
+    }
+}
+
+impl Rate {
+    fn limits(&self, burst: Duration) -> Both {
+        [
+            self.bytes_per_sec.map(|n| Limit::bytes(n, burst)),
+            self.messages_per_sec.map(|n| Limit::messages(n, burst)),
+        ]
+    }
+}
+
+impl Checked {
+    /// What each reactor is told of them; nothing where none is set. `seed`: of the tables of sources.
+    pub(super) fn rates(&self, seed: Seed) -> Option<RateParts> {
+        let config = &self.config;
+        let rates = &config.rates;
+        let source = rates.source.limits(rates.burst);
+        let listener = rates.listener.limits(rates.burst);
+        let listeners: Arc<[_]> = config.listeners.iter().map(|_| listener).collect();
+        rates.is_any().then(|| RateParts {
+            connection: rates.connection.limits(rates.burst),
+            source,
+            common: Arc::new(Common::new(
+                listeners.len(),
+                &source,
+                config.max_connections,
+            )),
+            listeners,
+            reactors: config.reactors,
+            ipv6_prefix: config.per_source.ipv6_prefix,
+            seed,
+        })
+    }
+
+    /// What is kept of rates, in bytes. A slab and a table double when they grow, and keep their size.
+    pub(super) fn memory_of_rates(&self) -> impl Iterator<Item = (String, u64)> {
+        let config = &self.config;
+        let slots = config.reactors * config.max_connections;
+        let kinds = config.rates.source.limits(config.rates.burst);
+        let kinds = kinds.iter().flatten().count();
+        let places = match config.rates.is_any() {
+            true => 2 * slots * SHAPED_BYTES,
+            false => 0,
+        };
+        let lines = if kinds > 0 { 2 * slots * LINE_BYTES } else { 0 };
+        let terms = [
+            (
+                format!("{slots} places for rates of {SHAPED_BYTES} B, twice"),
+                places,
+            ),
+            (
+                format!("{slots} lines of sources of {LINE_BYTES} B, twice"),
+                lines,
+            ),
+            (
+                "sources: how much each sends".into(),
+                kinds * table_bytes(config.max_connections),
+            ),
+        ];
+        let set = terms.into_iter().filter(|(_, bytes)| *bytes > 0);
+        set.map(|(name, bytes)| (name, bytes as u64))
     }
 }
 
@@ -93,10 +168,33 @@ mod tests {
     fn a_rate_of_nothing_and_a_burst_of_no_time_are_refused() {
         let mut rates = Rates::default();
         rates.connection.messages_per_sec = Some(0);
+        rates.source.bytes_per_sec = Some(0);
+        rates.source.messages_per_sec = Some(0);
         rates.listener.bytes_per_sec = Some(0);
         rates.burst = Duration::from_millis(99);
         let refused = refused(rates);
-        assert_eq!(refused.len(), 3, "{refused:?}");
-        assert!(refused[2].contains("rates.burst = 99ms: 100ms to 1h"));
+        assert_eq!(refused.len(), 5, "{refused:?}");
+        assert!(refused[4].contains("rates.burst = 99ms: 100ms to 1h"));
+    }
+
+    #[test]
+    fn memory_is_in_the_sum_and_only_where_a_rate_is_on() {
+        let sum = |change: fn(&mut Rates)| {
+            let mut config = crate::Config::listen("tcp://127.0.0.1:0").unwrap();
+            change(&mut config.rates);
+            config.validate().unwrap().memory().user_bytes()
+        };
+        let off = sum(|_| {});
+        let places = off + 2 * 10_000 * SHAPED_BYTES as u64;
+        assert_eq!(sum(|r| r.connection.bytes_per_sec = Some(1)), places);
+        assert_eq!(sum(|r| r.listener.bytes_per_sec = Some(1)), places);
+        // A line for each connection, and 4 rows for 10,000 of them: 131,072 cells each.
+        let lines = places + 2 * 10_000 * LINE_BYTES as u64;
+        assert_eq!(sum(|r| r.source.bytes_per_sec = Some(1)), lines + (4 << 20));
+        let both = |r: &mut Rates| {
+            r.source.bytes_per_sec = Some(1);
+            r.source.messages_per_sec = Some(1);
+        };
+        assert_eq!(sum(both), lines + (8 << 20));
     }
 }

@@ -28,6 +28,18 @@ pub(crate) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Whose bucket it is, from the inside out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Connection,
+    Source,
+    Listener,
+}
+
+impl Scope {
+    pub(crate) const COUNT: usize = 3;
+}
+
 /// So much in a second, and so much at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
@@ -60,10 +72,11 @@ impl Limit {
         limit
     }
 
-    /// Does whoever obeys `outer` obey this limit too? What may have come at once is a full bucket, and what
-    /// was drawn out of it before.
-    pub(crate) fn is_kept_by(&self, outer: &Self) -> bool {
-        let at_once = outer.tokens(outer.burst.saturating_add(outer.quantum));
+    /// Does whoever obeys all of these, each for a part of what it takes, obey this limit too? What may have
+    /// come at once is a full bucket, and what was drawn out of it before.
+    pub(crate) fn is_kept_by(&self, outer: &[Self]) -> bool {
+        let at_once = |outer: &Self| outer.tokens(outer.burst.saturating_add(outer.quantum));
+        let at_once = outer.iter().map(at_once).fold(0, u64::saturating_add);
         let left = self.tokens(self.burst).saturating_sub(at_once);
         // Rounded down, twice.
         left > self.tokens(self.floor).saturating_add(2)
@@ -91,7 +104,7 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     /// A bucket that somebody else keeps as a number.
-    pub(crate) fn from_full_at(full_at: u64) -> Self {
+    pub(crate) const fn from_full_at(full_at: u64) -> Self {
         Self { full_at }
     }
 
@@ -121,62 +134,86 @@ impl Bucket {
     }
 }
 
-/// One reactor's part of a bucket that several share.
+/// One reactor's part of a bucket that several share, for those who wait for it there.
 ///
-/// Each takes a quantum at a time out of the common bucket, in advance, and comes for it when it is there.
-/// So they take turns, in the order in which they asked: were they to look into the bucket when they
-/// happen to wake, the first to look would have it all, every time. And no connection is held below the
-/// limit because the others are at another reactor, as it would be if the rate were shared out for good.
+/// Where nobody waits, whoever reads takes out of the common bucket what it has read. Where somebody does,
+/// its reactor takes a quantum at a time, in advance, and comes for it when it is there. So reactors take
+/// turns, in the order in which they asked: were they to look into the bucket when they happen to wake, the
+/// first to look would have it all, every time. And no connection is held below the limit because the others
+/// are at another reactor, as it would be if the rate were shared out for good.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Share {
-    /// What may be taken; what was taken too much.
-    tokens: i64,
-    /// What is to come, and when.
-    drawn: Option<(u64, u64)>,
+    /// What may be taken.
+    tokens: u64,
+    /// What was drawn last. It has come, or not yet.
+    drawn: u64,
+    is_to_come: bool,
+    /// What the common bucket was then.
+    bucket: Bucket,
 }
 
 impl Share {
     /// How much may be taken now; at least one.
     pub(crate) fn allows(&self, limit: &Limit) -> Option<u64> {
         let floor = limit.tokens(limit.floor).max(1);
-        u64::try_from(self.tokens).ok().filter(|n| *n >= floor)
+        (self.tokens >= floor).then_some(self.tokens)
     }
 
-    pub(crate) fn take(&mut self, n: u64) {
-        self.tokens = self.tokens.saturating_sub_unsigned(n);
+    /// Takes what has come already, as far as there is some. The rest is the common bucket's to give.
+    #[must_use]
+    pub(crate) fn take(&mut self, n: u64) -> u64 {
+        let rest = n.saturating_sub(self.tokens);
+        self.tokens = self.tokens.saturating_sub(n);
+        rest
     }
 
     /// What was drawn has come.
-    pub(crate) fn settle(&mut self, now: u64) {
-        if let Some((n, at)) = self.drawn
-            && at <= now
-        {
-            self.drawn = None;
-            self.tokens = self.tokens.saturating_add_unsigned(n);
+    pub(crate) fn settle(&mut self, limit: &Limit, now: u64) {
+        if self.comes_at(limit).is_some_and(|at| at <= now) {
+            self.tokens = self.tokens.saturating_add(self.drawn);
+            self.is_to_come = false;
         }
     }
 
     /// How many are to be drawn by one of so many reactors; `None`: there are enough, or some are to come.
     pub(crate) fn wants(&self, limit: &Limit, reactors: usize) -> Option<u64> {
-        if self.drawn.is_some() || self.allows(limit).is_some() {
+        if self.is_to_come || self.allows(limit).is_some() {
             return None;
         }
         let part = limit.quantum / reactors.max(1) as u64;
-        let quantum = limit.tokens(part.max(limit.floor)).max(1);
-        // With what was taken too much, without what is left.
-        Some(quantum.saturating_add_signed(self.tokens.saturating_neg()))
+        let quantum = limit.tokens(part.max(limit.floor));
+        Some(quantum.saturating_sub(self.tokens).max(1))
     }
 
     /// So many were taken out of the common bucket, which is like this now.
     pub(crate) fn draw(&mut self, limit: &Limit, n: u64, bucket: Bucket, now: u64) {
-        debug_assert!(self.drawn.is_none(), "one draw at a time");
-        self.drawn = Some((n, bucket.even_at(limit)));
-        self.settle(now);
+        debug_assert!(!self.is_to_come, "one draw at a time");
+        *self = Self {
+            tokens: self.tokens,
+            drawn: n,
+            is_to_come: true,
+            bucket,
+        };
+        self.settle(limit, now);
     }
 
     /// When the next ones come, if any are to.
-    pub(crate) fn comes_at(&self) -> Option<u64> {
-        self.drawn.map(|(_, at)| at)
+    pub(crate) fn comes_at(&self, limit: &Limit) -> Option<u64> {
+        self.is_to_come.then(|| self.bucket.even_at(limit))
+    }
+
+    /// The common bucket after the last draw, and what it would have been without what is left of that. As
+    /// long as it is the same, nobody has taken since, and no time was missed: it can be set back.
+    pub(crate) fn unused(&self, limit: &Limit) -> Option<(Bucket, Bucket)> {
+        let left = match self.is_to_come {
+            true => self.drawn,
+            false => self.drawn.min(self.tokens),
+        };
+        // Rounded down: no more than was taken.
+        let time = u128::from(left) * u128::from(SECOND) / u128::from(limit.per_sec);
+        let time = u64::try_from(time).unwrap_or(u64::MAX);
+        let without = Bucket::from_full_at(self.bucket.full_at.saturating_sub(time));
+        (left > 0).then_some((self.bucket, without))
     }
 }
 

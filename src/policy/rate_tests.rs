@@ -190,11 +190,11 @@ proptest! {
             for at in 0..reactors {
                 let at = if backwards { reactors - 1 - at } else { at };
                 let share = &mut shares[at];
-                share.settle(now);
+                share.settle(&limit, now);
                 if let Some(most) = share.allows(&limit) {
                     // A read may bring more than was allowed.
                     let n = most + if step % 7 == 0 { 100 } else { 0 };
-                    share.take(n);
+                    common.take(&limit, share.take(n), now);
                     taken[at] += n;
                 }
                 if let Some(n) = share.wants(&limit, reactors) {
@@ -203,7 +203,7 @@ proptest! {
                     most_quantum = most_quantum.max(n);
                 }
                 let is_waiting = share.allows(&limit).is_none();
-                prop_assert!(!is_waiting || share.comes_at().is_some_and(|at| at > now));
+                prop_assert!(!is_waiting || share.comes_at(&limit).is_some_and(|at| at > now));
             }
         }
         let sum: u64 = taken.iter().sum();

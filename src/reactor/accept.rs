@@ -135,7 +135,7 @@ impl<N: Net> Reactor<N> {
         debug_assert_eq!(inserted, key);
         self.shares.open(key);
         if let Some(rates) = &mut self.rates {
-            rates.open(key);
+            rates.open(key, listener as u8, &peer);
         }
         self.lanes[consumer].connections += 1;
         self.counters.open.set(self.counters.open.read() + 1);

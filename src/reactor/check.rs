@@ -16,6 +16,7 @@ use crate::conn::{PeerEnd, State, has_come};
 use crate::net::sim::SimNet;
 use crate::net::{Net, Watch};
 use crate::peer::{ConnectionId, Peer};
+use crate::policy::rate::Scope;
 use crate::policy::{AtLimit, Fairness};
 use crate::status::Pauses;
 
@@ -143,9 +144,8 @@ impl Reactor<SimNet> {
         let mut waiting = vec![0; self.lanes.len()];
         let mut bound = vec![0; self.lanes.len()];
         let mut owing = vec![0; self.lanes.len()];
-        let (mut starved, mut lingering, mut held_by_rate) = (0, 0, 0);
+        let (mut starved, mut lingering, mut held_by_rate) = (0, 0, [0; Scope::COUNT]);
         let mut resting = vec![0; self.listeners.len()];
-        let mut in_line = vec![0; self.listeners.len()];
         for key in self.slots.keys(0, usize::MAX) {
             let slot = &self.slots[key];
             let lane = usize::from(slot.consumer);
@@ -158,7 +158,8 @@ impl Reactor<SimNet> {
             );
             open += u64::from(slot.stream.is_some());
             staged += books.staged as usize;
-            held_by_rate += u64::from(slot.conn.is_paused_by(PauseCause::Rate));
+            held_by_rate[self.held_by(key) as usize] +=
+                u64::from(slot.conn.is_paused_by(PauseCause::Rate));
             bound[lane] += 1;
             match slot.place {
                 Place::Nowhere => {}
@@ -166,7 +167,8 @@ impl Reactor<SimNet> {
                 Place::Ring => waiting[lane] += 1,
                 Place::Owing => owing[lane] += 1,
                 Place::Staging => starved += 1,
-                Place::Rate => in_line[usize::from(slot.listener)] += 1,
+                // Its line knows it.
+                Place::Rate => {}
                 Place::Lingering => lingering += 1,
                 Place::Dead => panic!("{key}: dead, and its slot is not free"),
             }
@@ -195,11 +197,11 @@ impl Reactor<SimNet> {
             assert_eq!(listening.resting.len(&self.slots), resting);
             listening.resting.check_order(&self.slots);
         }
-        assert_eq!(self.counters.held_by_rate.read(), held_by_rate);
+        let held = [Scope::Connection, Scope::Source, Scope::Listener]
+            .map(|scope| self.counters.rate(scope).held);
+        assert_eq!(held, held_by_rate);
         if let Some(rates) = &self.rates {
-            for (listener, in_line) in in_line.into_iter().enumerate() {
-                assert_eq!(rates.waiting(&self.slots, listener), in_line);
-            }
+            rates.check(&self.slots, &self.slots.keys(0, usize::MAX));
         }
         assert!(
             starved == 0 || self.staging.held() > 0 || self.calls_starved(),
@@ -337,8 +339,12 @@ impl Reactor<SimNet> {
                 (Place::Ring, _) if lane.discards => until(now, "somebody is to be discarded"),
                 (Place::Rate, _) => {
                     let rates = self.rates.as_ref().expect("there are some");
-                    let at = rates.line_goes_on_at(&self.slots, key);
-                    until(at.max(now), "somebody is to be called for a rate");
+                    let at = match rates.is_busy() {
+                        true => now,
+                        // In the tick that begins then.
+                        false => rates.line_goes_on_at(key, now) + TICK,
+                    };
+                    until(at, "somebody is to be called for a rate");
                 }
                 (Place::Ring | Place::Owing, Flow::Blocked { since }) => {
                     if let Some(stall) = self.stall {

@@ -13,6 +13,7 @@ use super::fairness;
 use crate::books::Counter;
 use crate::close::{PauseCause, Reason};
 use crate::peer::ConnectionId;
+use crate::policy::rate::Scope;
 use crate::ring::shared::{AtomicBool, AtomicU64};
 use crate::ring::{RingObserver, Wake};
 use crate::status::{
@@ -201,7 +202,9 @@ impl Handle {
             all.bytes.staged += c.staged.read();
             all.bytes.published += c.published.read();
             all.unread += c.unread.read();
-            all.connections.held_by_rate += c.held_by_rate.read();
+            all.rates.connection.add(c.rate(Scope::Connection));
+            all.rates.source.add(c.rate(Scope::Source));
+            all.rates.listener.add(c.rate(Scope::Listener));
             for cause in PauseCause::ALL {
                 pauses[cause.index()].count += c.pauses(*cause).count;
                 pauses[cause.index()].time += c.pauses(*cause).time;
@@ -237,6 +240,7 @@ impl Handle {
             }
         }
         all.fairness = fairness.status();
+        all.connections.held_by_rate = all.rates.held();
         all.consumers = consumers(&all.rings);
         all.bytes.in_rings = all.rings.iter().map(|ring| ring.unreleased()).sum();
         all.pauses = PauseCause::ALL

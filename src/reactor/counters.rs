@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::fairness::Published;
 use crate::books::{Counter, CounterBy};
 use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseReason};
-use crate::status::Pauses;
+use crate::policy::rate::Scope;
+use crate::status::{Pauses, RateCount};
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -21,8 +22,7 @@ pub(crate) struct Counters {
     pub(crate) staged: Counter,
     pub(crate) unread: Counter,
     pauses: [PauseCounter; PauseCause::ALL.len()],
-    /// Those that wait for a rate now.
-    pub(crate) held_by_rate: Counter,
+    rates: [RateCounter; Scope::COUNT],
     /// The most connections of all reactors, as this one saw it when it accepted one.
     pub(crate) peak_open: Counter,
     pub(crate) peak_ring: Counter,
@@ -45,6 +45,28 @@ pub(crate) struct Counters {
 struct PauseCounter {
     count: Counter,
     micros: Counter,
+}
+
+/// Those that wait for a rate now, and pauses by it that have ended.
+#[derive(Debug, Default)]
+struct RateCounter {
+    held: Counter,
+    paused: PauseCounter,
+}
+
+impl PauseCounter {
+    fn add(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 2);
+        self.count.add(1);
+        self.micros.add(micros);
+    }
+
+    fn read(&self) -> Pauses {
+        Pauses {
+            count: self.count.read(),
+            time: Duration::from_micros(self.micros.read()),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -92,18 +114,31 @@ impl Counters {
     }
 
     pub(crate) fn add_pause(&self, cause: PauseCause, time: Duration) {
-        let counter = &self.pauses[cause.index()];
-        counter.count.add(1);
-        counter
-            .micros
-            .add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 2));
+        self.pauses[cause.index()].add(time);
     }
 
     pub(crate) fn pauses(&self, cause: PauseCause) -> Pauses {
-        let counter = &self.pauses[cause.index()];
-        Pauses {
-            count: counter.count.read(),
-            time: Duration::from_micros(counter.micros.read()),
+        self.pauses[cause.index()].read()
+    }
+
+    /// A connection begins to wait for a rate.
+    pub(crate) fn hold_for_rate(&self, scope: Scope) {
+        let held = &self.rates[scope as usize].held;
+        held.set(held.read() + 1);
+    }
+
+    /// Its wait has ended.
+    pub(crate) fn add_wait_for_rate(&self, scope: Scope, time: Duration) {
+        let RateCounter { held, paused } = &self.rates[scope as usize];
+        held.set(held.read() - 1);
+        paused.add(time);
+    }
+
+    pub(crate) fn rate(&self, scope: Scope) -> RateCount {
+        let RateCounter { held, paused } = &self.rates[scope as usize];
+        RateCount {
+            held: held.read(),
+            paused: paused.read(),
         }
     }
 }

@@ -119,8 +119,7 @@ impl<N: Net> Reactor<N> {
         debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
         self.counters.copied.add(copied as u64);
         if let Some(rates) = &mut self.rates {
-            let slot = &mut self.slots[key];
-            rates.take(key, slot, read, messages_read, self.now.since_start);
+            rates.take(key, read, messages_read, self.now.since_start);
         }
         self.after_read(key, read, n, closing);
         read

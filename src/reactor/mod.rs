@@ -10,6 +10,7 @@ mod bulk;
 #[cfg(feature = "sim")]
 mod check;
 mod coalesce;
+mod common;
 mod control;
 mod counters;
 mod deadlines;
@@ -18,6 +19,7 @@ mod end;
 mod fairness;
 mod full;
 mod lane;
+mod line;
 mod list;
 mod listener;
 mod patience;
@@ -47,6 +49,7 @@ use self::bulk::Bulk;
 #[cfg(feature = "sim")]
 pub(crate) use self::check::{Seen, Sight};
 use self::coalesce::Coalesce;
+pub(crate) use self::common::{Both, Common, table_bytes};
 use self::control::{COMMANDS, Command};
 pub use self::control::{Handle, Query, Target};
 pub(crate) use self::control::{Orders, Remote};
@@ -54,11 +57,12 @@ pub(crate) use self::counters::Counters;
 use self::drain::Phase;
 pub use self::drain::RunError;
 pub(crate) use self::lane::Lane;
+pub(crate) use self::line::LINE_BYTES;
 use self::list::Answer;
 use self::listener::Listener;
 pub(crate) use self::pressure::Gate;
 use self::rate::Rates;
-pub(crate) use self::rate::{Common, RateParts, SHAPED_BYTES};
+pub(crate) use self::rate::{RateParts, SHAPED_BYTES};
 pub(crate) use self::read_size::READ_SIZES;
 use self::serve::Served;
 pub(crate) use self::serve::claim_len;
@@ -270,7 +274,7 @@ impl<N: Net> Reactor<N> {
             weigh_from: NONE,
             lingering: Fifo::new(Place::Lingering),
             leaving: Vec::new(),
-            rates: parts.rates.map(|parts| Box::new(Rates::new(parts))),
+            rates: parts.rates.map(|p| Box::new(Rates::new(p, tick))),
             wheel: Wheel::new(tick),
             scratch: vec![0; largest + READ_SIZES[READ_SIZES.len() - 1]].into_boxed_slice(),
             clocks: parts.clocks,
@@ -493,6 +497,9 @@ impl<N: Net> Reactor<N> {
             let slot = self.slots.remove(key);
             self.lanes[usize::from(slot.consumer)].connections -= 1;
             self.admission.leave(usize::from(slot.listener));
+            if let Some(rates) = &mut self.rates {
+                rates.close(key);
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use super::{Gate, Lane, Phase, Reactor, tick_of, tick_time};
+use crate::conn::Tick;
 use crate::net::Net;
 
 impl<N: Net> Reactor<N> {
@@ -41,10 +42,12 @@ impl<N: Net> Reactor<N> {
         }
         let gate = self.gate.as_ref().filter(|_| self.phase == Phase::Running);
         wake_at(gate.and_then(Gate::poll_timeout));
-        wake_at(self.timers_at(now));
+        let rates = self.rates.as_ref().and_then(|rates| rates.next_tick());
+        for tick in [self.wheel.next_tick(), rates].into_iter().flatten() {
+            wake_at(Some(starts_at(tick, now)));
+        }
         wake_at(self.starved_at());
         wake_at(self.phase.poll_timeout(self.is_closed()));
-        wake_at(self.rates.as_ref().and_then(|rates| rates.wakes_at()));
         soonest.map(|at| at.saturating_sub(now))
     }
 
@@ -53,6 +56,7 @@ impl<N: Net> Reactor<N> {
         self.lanes.iter().any(Lane::has_work)
             || self.listeners.iter().any(|l| l.machine.may_accept())
             || self.overlooks_room()
+            || self.rates.as_ref().is_some_and(|rates| rates.is_busy())
             || !self.lingering.is_empty()
             || self.bulk.is_some()
             || self.calls_starved()
@@ -60,13 +64,14 @@ impl<N: Net> Reactor<N> {
             || !self.answers.is_empty()
             || self.phase.is_busy()
     }
+}
 
-    fn timers_at(&self, now: Duration) -> Option<Duration> {
-        let ahead = self.wheel.next_tick()?.wrapping_sub(tick_of(now));
-        // Half of all ticks are ahead, the others have passed.
-        Some(match ahead < 1 << 31 {
-            true => now + tick_time(ahead),
-            false => now,
-        })
+/// When a tick begins, or now.
+fn starts_at(tick: Tick, now: Duration) -> Duration {
+    let ahead = tick.wrapping_sub(tick_of(now));
+    // Half of all ticks are ahead, the others have passed.
+    match ahead < 1 << 31 {
+        true => now + tick_time(ahead),
+        false => now,
     }
 }

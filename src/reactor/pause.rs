@@ -158,12 +158,12 @@ impl<N: Net> Reactor<N> {
             .wrapping_sub(slot.conn.more().paused_at[cause.index()]);
         let held = gives_back(slot, cause, self.tick);
         slot.conn.handle_held(held);
-        if cause == PauseCause::Rate {
-            let held = &self.counters.held_by_rate;
-            held.set(held.read() - 1);
-        }
         slot.add_pause(cause, tick_time(took));
         self.counters.add_pause(cause, tick_time(took));
+        if cause == PauseCause::Rate {
+            let scope = self.held_by(key);
+            self.counters.add_wait_for_rate(scope, tick_time(took));
+        }
     }
 
     /// It is about to close: whatever held it up ends with that.
@@ -308,8 +308,7 @@ impl<N: Net> Reactor<N> {
             slot.conn.more().paused_at[cause.index()] = self.tick;
             self.leave_rest(key);
             if cause == PauseCause::Rate {
-                let held = &self.counters.held_by_rate;
-                held.set(held.read() + 1);
+                self.counters.hold_for_rate(self.held_by(key));
             }
         }
     }

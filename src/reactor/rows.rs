@@ -7,7 +7,7 @@ use crate::policy::ROWS;
 /// Cells of a row, for each connection that there may be.
 const CELLS_FOR_EACH: usize = 8;
 pub(super) const LEAST_CELLS: usize = 1 << 10;
-/// How often somebody comes has nothing to do with how many there may be at once.
+/// How often somebody comes, or how much it sends, has nothing to do with how many there may be at once.
 pub(super) const LEAST_CELLS_OF_BUCKETS: usize = 1 << 16;
 
 /// Four rows, one after the other.

@@ -324,7 +324,7 @@ impl<N: Net> Reactor<N> {
         }
         slot.conn.handle_cut(published, discarded, staged_now);
         if let Some(rates) = &mut self.rates {
-            rates.take(key, slot, read, messages, self.now.since_start);
+            rates.take(key, read, messages, self.now.since_start);
         }
         debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
         self.counters.published.add(published);

@@ -1,4 +1,4 @@
-//! The rates of all connections and listeners, measured a second time: from what arrived, and when.
+//! The rates of all connections, sources and listeners, measured a second time: from what arrived, and when.
 //!
 //! In: what a reactor's slots look like after each turn. Out: nothing, or a panic that names who was read
 //! though its bucket was empty. Never here: a bucket of the reactor's own.
@@ -51,6 +51,18 @@ impl Meter {
     }
 }
 
+impl Meter {
+    /// Takes so much of what several reactors share. Was it there, but for what each of them may have in hand?
+    fn is_within(&mut self, bytes: u64, now: Duration, reactors: f64) -> bool {
+        self.pass(now);
+        self.level -= bytes as f64;
+        let quantum = (self.per_sec / 10.0)
+            .max(SMALLEST_READ)
+            .min(self.most / 2.0);
+        self.level + reactors * (quantum + SLACK) >= 0.0
+    }
+}
+
 #[derive(Debug)]
 struct Connection {
     received: u64,
@@ -71,6 +83,7 @@ pub(super) struct Meters {
     starts: Vec<Vec<u64>>,
     connections: HashMap<ConnectionId, Connection>,
     listeners: Vec<Option<Meter>>,
+    sources: HashMap<u16, Meter>,
     per_source: PerSource,
     /// When connections of each source came.
     came: HashMap<u16, Vec<Duration>>,
@@ -92,6 +105,7 @@ impl Meters {
             starts: plan.scripts.iter().map(|s| s.starts.clone()).collect(),
             connections: HashMap::new(),
             listeners: vec![None; plan.config.listeners.len()],
+            sources: HashMap::new(),
             per_source: plan.config.per_source,
             came: HashMap::new(),
             known: HashSet::new(),
@@ -196,17 +210,21 @@ impl Meters {
         if let Some(rate) = self.rates.listener.bytes_per_sec {
             let meter = &mut self.listeners[seen.listener];
             let meter = meter.get_or_insert_with(|| Meter::new(rate, burst, now));
-            meter.pass(now);
-            meter.level -= bytes as f64;
-            // What each reactor may have in hand, beside the common bucket.
-            let quantum = (meter.per_sec / 10.0)
-                .max(SMALLEST_READ)
-                .min(meter.most / 2.0);
-            let in_hand = self.reactors * (quantum + SLACK);
+            let is_within = meter.is_within(bytes, now, self.reactors);
+            let listener = seen.listener;
             assert!(
-                meter.level + in_hand >= 0.0,
-                "listener {}: was read beyond its rate: {meter:?}",
-                seen.listener
+                is_within,
+                "listener {listener}: was read beyond its rate: {meter:?}"
+            );
+        }
+        if let Some(rate) = self.rates.source.bytes_per_sec {
+            let source = source(port(&seen.peer), self.per_source.ipv6_prefix);
+            let meter = self.sources.entry(source);
+            let meter = meter.or_insert_with(|| Meter::new(rate, burst, now));
+            let is_within = meter.is_within(bytes, now, self.reactors);
+            assert!(
+                is_within,
+                "source {source}: was read beyond its rate: {meter:?}"
             );
         }
     }

@@ -255,6 +255,11 @@ fn rates(random: &mut Random, config: &mut Config) {
     rates.listener.bytes_per_sec = random.one_of(&bytes);
     rates.listener.messages_per_sec = random.one_of(&messages);
     let within = |own: Option<u64>, outer: Option<u64>| own.map(|n| n.min(outer.unwrap_or(n)));
+    // Seldom: who waits sends nothing.
+    if random.permille(350) {
+        rates.source.bytes_per_sec = random.one_of(&bytes);
+        rates.source.messages_per_sec = random.one_of(&messages);
+    }
     rates.connection.bytes_per_sec = within(random.one_of(&bytes), rates.listener.bytes_per_sec);
     rates.connection.messages_per_sec =
         within(random.one_of(&messages), rates.listener.messages_per_sec);
