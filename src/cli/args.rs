@@ -161,6 +161,12 @@ pub(crate) struct Serve {
     /// Messages a second from each connection
     #[arg(long, value_name = "N", help_heading = "Layers")]
     pub(crate) connection_messages: Option<u64>,
+    /// Bytes a second from each source, all its connections together
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Layers")]
+    pub(crate) source_bytes: Option<usize>,
+    /// Messages a second from each source
+    #[arg(long, value_name = "N", help_heading = "Layers")]
+    pub(crate) source_messages: Option<u64>,
     /// Bytes a second over each listener, all its connections together
     #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Layers")]
     pub(crate) listener_bytes: Option<usize>,
@@ -297,6 +303,7 @@ impl Serve {
             .least_rate
             .map(|rate| LeastRate::new(rate as u64, self.least_rate_window));
         config.rates.connection = rate(self.connection_bytes, self.connection_messages);
+        config.rates.source = rate(self.source_bytes, self.source_messages);
         config.rates.listener = rate(self.listener_bytes, self.listener_messages);
         config.rates.burst = self.burst;
         // What a sink that is gone sets off. With stdout or the file, all of them are.
@@ -317,7 +324,7 @@ impl Serve {
 }
 
 /// A setting's name in the library, and its option.
-const OPTIONS: [(&str, &str); 33] = [
+const OPTIONS: [(&str, &str); 35] = [
     ("listeners", "--listen"),
     ("framing", "--framing"),
     ("consumers", "--consumers"),
@@ -348,6 +355,8 @@ const OPTIONS: [(&str, &str); 33] = [
     ("drain_timeout", "--drain-timeout"),
     ("rates.connection.bytes_per_sec", "--connection-bytes"),
     ("rates.connection.messages_per_sec", "--connection-messages"),
+    ("rates.source.bytes_per_sec", "--source-bytes"),
+    ("rates.source.messages_per_sec", "--source-messages"),
     ("rates.listener.bytes_per_sec", "--listener-bytes"),
     ("rates.listener.messages_per_sec", "--listener-messages"),
     ("rates.burst", "--burst"),

@@ -57,8 +57,14 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "source",
-        does: "who has as many connections as one source may, or opens more in a second, is closed at once",
-        options: &["source-connections", "source-connects", "source-prefix"],
+        does: "who has as many connections as one source may, or opens more in a second, is closed at once; over its rate all its connections are paused",
+        options: &[
+            "source-connections",
+            "source-connects",
+            "source-prefix",
+            "source-bytes",
+            "source-messages",
+        ],
     },
     Layer {
         name: "global",

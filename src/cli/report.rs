@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanin::{
-    ClosedInfo, ConnectionInfo, ConsumerStatus, PauseCause, Pauses, Reason, Snapshot, Tally,
+    ClosedInfo, ConnectionInfo, ConsumerStatus, PauseCause, Pauses, RateCount, Reason, Snapshot,
+    Tally,
 };
 use serde_json::{Map, Value, json};
 
@@ -97,6 +98,13 @@ fn list(to: &mut impl Write, name: &str, rows: impl Iterator<Item = Value>) -> i
     to.write_all(b"]")
 }
 
+/// As a pause by a cause is written, with those that last.
+fn rate(rate: &RateCount) -> Value {
+    let mut value = pause(&rate.paused);
+    value["held"] = json!(rate.held);
+    value
+}
+
 /// The part that every report has.
 fn totals(snapshot: &Snapshot, program: &Program) -> Value {
     let (connections, bytes) = (&snapshot.connections, &snapshot.bytes);
@@ -123,6 +131,11 @@ fn totals(snapshot: &Snapshot, program: &Program) -> Value {
         "unconfirmed": program.unconfirmed,
         "unread": snapshot.unread,
         "pauses": pauses(&snapshot.pauses),
+        "rates": {
+            "connection": rate(&snapshot.rates.connection),
+            "source": rate(&snapshot.rates.source),
+            "listener": rate(&snapshot.rates.listener),
+        },
         "peak": {
             "connections": snapshot.peak.connections,
             "ring_bytes": snapshot.peak.ring_bytes,

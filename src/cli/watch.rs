@@ -8,7 +8,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fanin::{ConsumerStatus, DiscardReason, ListenerStatus, PauseCause, Reason, Snapshot, Tally};
+use fanin::{
+    ConsumerStatus, DiscardReason, ListenerStatus, PauseCause, RateCount, RateCounts, Reason,
+    Snapshot, Tally,
+};
 
 /// How often to look.
 pub(crate) const EVERY: Duration = Duration::from_secs(1);
@@ -37,7 +40,7 @@ struct Thing {
 }
 
 /// In the order in which they are said.
-const LAYERS: [Layer; 9] = [
+const LAYERS: [Layer; 10] = [
     Layer {
         name: "consumer stalled",
         look: |s| s.consumers.iter().map(stalled).collect(),
@@ -55,10 +58,14 @@ const LAYERS: [Layer; 9] = [
         look: |s| {
             let others = PauseCause::ALL.iter().filter(|cause| {
                 // They have lines of their own, or somebody asked for it.
-                !["ring", "staging", "operator"].contains(&cause.label())
+                !["ring", "staging", "operator", "rate"].contains(&cause.label())
             });
             others.map(|cause| paused(s, *cause)).collect()
         },
+    },
+    Layer {
+        name: "rate",
+        look: rates,
     },
     Layer {
         name: "listener",
@@ -113,6 +120,30 @@ fn paused(snapshot: &Snapshot, cause: PauseCause) -> Thing {
         acts: false,
         how: String::new(),
     }
+}
+
+fn rates(snapshot: &Snapshot) -> Vec<Thing> {
+    let RateCounts {
+        connection,
+        source,
+        listener,
+        ..
+    } = snapshot.rates;
+    let all = [
+        ("of a connection", connection),
+        ("of a source", source),
+        ("of a listener", listener),
+    ];
+    let thing = |(name, rate): (&str, RateCount)| Thing {
+        name: name.to_owned(),
+        count: rate.paused.count,
+        acts: rate.held > 0,
+        how: match rate.held {
+            0 => "for a moment".to_owned(),
+            held => format!("{held} connections wait for it"),
+        },
+    };
+    all.map(thing).into()
 }
 
 fn stalled(consumer: &ConsumerStatus) -> Thing {
@@ -380,6 +411,32 @@ mod tests {
         let all = fanin::CloseReason::ALL.len();
         assert_eq!(evicted.len(), all - NOT_EVICTED.len());
         assert!(evicted.contains(&"consumer_stalled".to_owned()));
+    }
+
+    #[test]
+    fn of_the_rates_it_is_said_which_one_acts() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        let mut snapshot = Snapshot::default();
+        assert_eq!(watch.look(&snapshot, start), [""; 0]);
+        snapshot.rates.source.held = 7;
+        let lines = watch.look(&snapshot, after(start, 1));
+        assert_eq!(
+            lines,
+            ["rate: of a source: begins, 7 connections wait for it"]
+        );
+        snapshot.rates.source.held = 0;
+        snapshot.rates.source.paused.count = 40;
+        snapshot.rates.listener.paused.count = 1;
+        let lines = watch.look(&snapshot, after(start, 2));
+        assert_eq!(lines, ["rate: of a listener: begins, for a moment"]);
+        let lines = watch.look(&snapshot, after(start, 7));
+        assert_eq!(
+            lines,
+            [
+                "rate: of a source: over after 1.0 s, 40 in all",
+                "rate: of a listener: over after 0.0 s, 1 in all"
+            ]
+        );
     }
 
     #[test]
