@@ -147,6 +147,7 @@
 compile_error!("fanin runs on Linux only: its paused connections are observed by EPOLLRDHUP");
 
 mod books;
+mod bytes;
 mod close;
 mod config;
 mod conn;
@@ -171,6 +172,7 @@ mod table;
 mod words;
 
 pub use crate::books::{Books, Tally};
+pub use crate::bytes::{Bytes, ParseBytesError};
 pub use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseReason};
 pub use crate::config::{
     BindError, Checked, Config, ConfigError, ConfigErrors, Deadlines, Fanin, Listen, ListenAddr,

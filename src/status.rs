@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::books::{Books, Tally};
+use crate::bytes::Bytes;
 use crate::close::{CloseReason, DiscardReason, PauseCause, RefuseReason};
 use crate::peer::{ConnectionId, Peer};
 
@@ -406,31 +407,6 @@ impl MemoryBound {
 fn saturating_sum(terms: &[(String, u64)]) -> u64 {
     let bytes = terms.iter().map(|(_, bytes)| *bytes);
     bytes.fold(0, u64::saturating_add)
-}
-
-/// Bytes for people: exact below 1 KiB, else with one decimal of the largest fitting unit.
-pub(crate) struct Bytes(pub(crate) u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-        if self.0 < 1024 {
-            return write!(f, "{} B", self.0);
-        }
-        let mut unit = 0;
-        let mut value = self.0 as f64 / 1024.0;
-        while value >= 1024.0 && unit + 1 < UNITS.len() {
-            value /= 1024.0;
-            unit += 1;
-        }
-        let text = format!("{value:.1}");
-        write!(
-            f,
-            "{} {}",
-            text.strip_suffix(".0").unwrap_or(&text),
-            UNITS[unit]
-        )
-    }
 }
 
 impl fmt::Display for MemoryBound {

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 /// The arrows: a room, and those it may name. `frame`, `ring`, `policy` and `conn` know no reactor; only
 /// the reactor and the settings know them all; the program knows the public face alone.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("books", &["close"]),
+    ("bytes", &[]),
     ("close", &[]),
     (
         "config",
         &[
-            "conn", "consumer", "frame", "net", "peer", "policy", "reactor", "ring", "status",
-            "words",
+            "bytes", "conn", "consumer", "frame", "net", "peer", "policy", "reactor", "ring",
+            "status", "words",
         ],
     ),
     ("conn", &["books", "close", "edges", "frame", "table"]),
@@ -50,7 +51,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "reactor", "ring", "status",
         ],
     ),
-    ("status", &["books", "close", "peer"]),
+    ("status", &["books", "bytes", "close", "peer"]),
     ("table", &[]),
     ("words", &[]),
     ("cli", &["cli"]),

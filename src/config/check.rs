@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use super::listen::twice;
 use super::{Config, Listen, ListenAddr, OnOversize};
+use crate::bytes::Bytes;
 use crate::conn::MORE_BYTES;
 use crate::frame::{Framing, OversizePolicy};
 use crate::peer::{MAX_REACTORS, MAX_SLOTS};
 use crate::policy::LeastRate;
 use crate::reactor::{MARKS, READ_SIZES, claim_len, slot_bytes, staging_class, staging_most};
-use crate::status::{Bytes, MemoryBound};
+use crate::status::MemoryBound;
 
 /// The smallest ring that is chosen when none is given.
 const RING_BYTES: usize = 4 << 20;
