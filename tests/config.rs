@@ -70,7 +70,7 @@ fn every_error_has_its_place_the_line_and_what_would_do() {
         ),
         (
             "[[listener]]\naddress = \"tcp://127.0.0.1:0\"\nframe = \"nul\"\n",
-            "fanin.toml:3:1: a listener has no setting `frame`; the nearest is `framing`: legal are address, framing and max-connections\n 3 | frame = \"nul\"\n   | ^^^^^\n",
+            "fanin.toml:3:1: a listener has no setting `frame`; the nearest is `framing`: legal are address, framing, max-connections, listener-bytes, listener-messages\n 3 | frame = \"nul\"\n   | ^^^^^\n",
         ),
     ] {
         let whole = refused(contents.as_bytes());
@@ -412,7 +412,7 @@ fn the_sample_is_valid_and_toml_for_others_too() {
     let other = place.path("listener.toml");
     std::fs::write(&other, &listener).unwrap();
     let output = check(&other, &[]);
-    let said = "   listen = tcp://127.0.0.1:6514?framing=octet&max-connections=500  (";
+    let said = "   listen = tcp://127.0.0.1:6514?framing=octet&max-connections=500&listener-bytes=10MiB&listener-messages=5000  (";
     assert!(
         text(&output.stdout).contains(said),
         "{listener}: {output:?}"

@@ -470,3 +470,24 @@ fn two_thousand_connections_that_wait_for_their_rates_cost_few_turns() {
         world.end();
     }
 }
+
+#[test]
+fn a_listener_with_a_rate_of_its_own_goes_by_that() {
+    let mut config = Config::listen("tcp://127.0.0.1:0?listener-bytes=100000").unwrap();
+    config.rates.listener.bytes_per_sec = Some(400_000);
+    config.listeners.push("tcp://127.0.0.1:0".parse().unwrap());
+    let world = World::new(config);
+    let began = Instant::now();
+    let (own, first) = world.send(lines(300_000));
+    let other = TcpStream::connect(address(&world.handle, 1)).unwrap();
+    let (common, second) = World::send_over(other, lines(800_000));
+    let mut all = world.until_closed(1);
+    assert_rate(last(&all) - began, Duration::from_secs(1), Duration::ZERO);
+    all.extend(world.until_closed(1));
+    assert_rate(last(&all) - began, Duration::from_secs(2), Duration::ZERO);
+    first.join().unwrap();
+    second.join().unwrap();
+    assert_delivered(&all, &[own], 300_000);
+    assert_delivered(&all, &[common], 800_000);
+    world.end();
+}

@@ -59,7 +59,7 @@ pub(crate) struct Serve {
     pub(crate) config: Option<PathBuf>,
 
     /// Where to listen: tcp://ADDRESS:PORT or unix:///PATH; port 0 takes a free one. Its own settings follow:
-    /// ?framing=octet&max-connections=500. Can be repeated
+    /// ?framing=octet&max-connections=500&listener-bytes=10MiB&listener-messages=5000. Can be repeated
     #[arg(long, value_name = "URL", default_value = "tcp://127.0.0.1:5140", value_parser = listen, help_heading = "Messages in")]
     pub(crate) listen: Vec<Listen>,
     /// Where a message ends: line, nul, byte:0xNN, octet, auto (octet or line), u16, u32, varint
@@ -167,7 +167,7 @@ pub(crate) struct Serve {
     /// Messages a second from each source
     #[arg(long, value_name = "N", help_heading = "Layers")]
     pub(crate) source_messages: Option<u64>,
-    /// Bytes a second over each listener, all its connections together
+    /// Bytes a second over each listener that has no rate of its own, all its connections together
     #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Layers")]
     pub(crate) listener_bytes: Option<usize>,
     /// Messages a second over each listener

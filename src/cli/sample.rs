@@ -42,6 +42,8 @@ const LISTENER: &str = "
 # address = \"tcp://127.0.0.1:6514\"
 # framing = \"octet\"
 # max-connections = 500
+# listener-bytes = \"10MiB\"
+# listener-messages = 5000
 ";
 
 fn help(arg: &Arg) -> String {

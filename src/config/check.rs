@@ -197,7 +197,7 @@ impl Config {
         if let Some(least) = self.least_rate {
             self.least_rate(least, &mut refuse);
         }
-        self.rates.check(&mut refuse);
+        self.rates.check(&self.listeners, &mut refuse);
         self.per_source.check(&mut refuse);
         let (ring_bytes, low, high) = self.ring(&mut refuse);
         if errors.is_empty() {

@@ -4,11 +4,17 @@
 
 use std::str::FromStr;
 
-use super::{ConfigError, Listen, ListenAddr};
+use super::{ConfigError, Listen, ListenAddr, Rate};
+use crate::bytes::Bytes;
 use crate::words::nearest;
 
 /// What may stand behind the `?`.
-const SETTINGS: [&str; 2] = ["framing", "max-connections"];
+const SETTINGS: [&str; 4] = [
+    "framing",
+    "max-connections",
+    "listener-bytes",
+    "listener-messages",
+];
 
 /// A listener without settings of its own.
 impl From<ListenAddr> for Listen {
@@ -17,12 +23,14 @@ impl From<ListenAddr> for Listen {
             address,
             framing: None,
             max_connections: None,
+            rate: Rate::default(),
         }
     }
 }
 
-/// `tcp://ADDRESS:PORT` or `unix://PATH`, and its settings: `?framing=octet&max-connections=500`. A path with
-/// a `?` cannot be said here.
+/// `tcp://ADDRESS:PORT` or `unix://PATH`, and its settings: `?framing=octet`, `max-connections=500`,
+/// `listener-bytes=10MiB` and `listener-messages=5000` (a second), parted by `&`. A path with a `?` cannot be
+/// said here.
 impl FromStr for Listen {
     type Err = ConfigError;
 
@@ -54,6 +62,8 @@ impl FromStr for Listen {
     }
 }
 
+const NOBODY_READ: &str = "nobody would ever be read; at least 1";
+
 impl Listen {
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let wrong = |why: String| format!("{name}={value}: {why}");
@@ -66,6 +76,16 @@ impl Listen {
                 Ok(0) => return Err(wrong("nobody could connect; at least 1".into())),
                 Ok(most) => self.max_connections = Some(most),
                 Err(_) => return Err(wrong("is no number of connections, like 500".into())),
+            },
+            "listener-bytes" => match value.parse() {
+                Ok(Bytes(0)) => return Err(wrong(NOBODY_READ.into())),
+                Ok(Bytes(most)) => self.rate.bytes_per_sec = Some(most),
+                Err(error) => return Err(wrong(error.to_string())),
+            },
+            "listener-messages" => match value.parse() {
+                Ok(0) => return Err(wrong(NOBODY_READ.into())),
+                Ok(most) => self.rate.messages_per_sec = Some(most),
+                Err(_) => return Err(wrong("is no number of messages, like 5000".into())),
             },
             _ => return Err(unknown(name)),
         }
@@ -90,7 +110,7 @@ pub(super) fn twice(listeners: &[Listen]) -> Option<String> {
 }
 
 fn unknown(name: &str) -> String {
-    let legal = SETTINGS.join(" and ");
+    let legal = SETTINGS.join(", ");
     match nearest(name, &SETTINGS) {
         Some(near) => {
             format!("{name:?} is no setting of a listener; {near}, perhaps? Legal are {legal}")
@@ -120,10 +140,14 @@ mod tests {
             (listen.framing.is_none(), listen.max_connections),
             (true, Some(3))
         );
+        let listen = parse("tcp://[::1]:1?listener-bytes=10MiB&listener-messages=5000");
+        assert_eq!(listen.rate.bytes_per_sec, Some(10 << 20));
+        assert_eq!(listen.rate.messages_per_sec, Some(5000));
         let listen = parse("tcp://[::1]:1?framing=byte:0x7c");
         assert!(matches!(listen.framing, Some(Framing::Byte(b'|'))));
         let listen = parse("tcp://127.0.0.1:1");
         assert!(listen.framing.is_none() && listen.max_connections.is_none());
+        assert_eq!(listen.rate, Rate::default());
     }
 
     #[test]
@@ -136,7 +160,10 @@ mod tests {
                 "colour=red",
                 "\"colour\" is no setting of a listener; legal are",
             ),
-            ("", "legal are framing and max-connections"),
+            (
+                "",
+                "legal are framing, max-connections, listener-bytes, listener-messages",
+            ),
             ("framing=octet&", "legal are"),
             (
                 "framing=octets",
@@ -148,6 +175,11 @@ mod tests {
             ("max-connections=", "is no number"),
             ("max-connections=99999999999999999999", "is no number"),
             ("max-connections=1&max-connections=2", "is set twice"),
+            ("listener-bytes=0", "nobody would ever be read"),
+            ("listener-bytes=10M", "not a size: bytes, or a whole number"),
+            ("listener-messages=0", "nobody would ever be read"),
+            ("listener-messages=10MiB", "is no number of messages"),
+            ("listener-byte=1", "listener-bytes, perhaps?"),
             ("framing=nul?max-connections=2", "a second `?`"),
             ("framing=line?", "a second `?`"),
         ] {

@@ -106,8 +106,10 @@ pub struct Config {
 /// A listener. As text it is an address with its settings behind a `?`:
 ///
 /// ```
-/// let listen: fanin::Listen = "tcp://0.0.0.0:6514?framing=octet&max-connections=500".parse().unwrap();
+/// let listen = "tcp://0.0.0.0:6514?framing=octet&max-connections=500&listener-bytes=10MiB";
+/// let listen: fanin::Listen = listen.parse().unwrap();
 /// assert_eq!(listen.max_connections, Some(500));
+/// assert_eq!(listen.rate.bytes_per_sec, Some(10 << 20));
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -118,6 +120,8 @@ pub struct Listen {
     pub framing: Option<Framing>,
     /// Connections of this listener at once, over all reactors; `None`: only [`Config::max_connections`] counts.
     pub max_connections: Option<usize>,
+    /// Its own rate, of all its connections together; what is `None` is as [`Rates::listener`] says.
+    pub rate: Rate,
 }
 
 /// Where a listener listens.

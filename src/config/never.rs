@@ -16,6 +16,7 @@
 //! | a connection's rate | its listener's | likewise |
 //! | a source's rate | all listeners' together | likewise: it may be connected to all of them |
 //! | a rate of messages | the same rate of bytes | likewise: a message has a byte at least |
+//! | the rate of all listeners | listeners' own | each has one |
 //!
 //! The largest age is a tenth more than the age. What looks like a pair and is none: idle and message (a
 //! message may trickle, and who is idle may have none); window and idle; stall and the stall of a
@@ -27,7 +28,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Checked, Config, Rate};
+use super::{Checked, Config, Listen, Rate};
 use crate::policy::rate::Limit;
 
 /// A limit that can never fire.
@@ -178,7 +179,7 @@ const MESSAGES: Kind = Kind {
 /// Rates that whoever keeps to another one keeps to. Who is of a source that is not known is nobody's plan.
 fn rates(config: &Config) -> Vec<NeverFires> {
     let rates = &config.rates;
-    let listeners: Vec<_> = config.listeners.iter().map(|_| rates.listener).collect();
+    let listeners: Vec<_> = config.rates_of_listeners().collect();
     let mut never = Vec::new();
     let mut tell = |setting, own, first, of: &str, most| {
         never.push(NeverFires {
@@ -188,12 +189,17 @@ fn rates(config: &Config) -> Vec<NeverFires> {
         });
     };
     for kind in [BYTES, MESSAGES] {
-        let [connections, sources, of_listeners] = kind.names;
+        let [connections, sources, _] = kind.names;
         let limit = |n: u64| (kind.limit)(n, rates.burst);
         let [own, source] = [&rates.connection, &rates.source].map(kind.of);
         // One that has none lets everything through.
         let outer: Option<Vec<_>> = listeners.iter().map(kind.of).collect();
         let outer = outer.unwrap_or_default();
+        let own_of = |listen: &Listen| (kind.of)(&listen.rate).is_some();
+        let of_listeners = match config.listeners.iter().any(own_of) {
+            true => "listeners",
+            false => kind.names[2],
+        };
         if let (Some(own), Some(source)) = (own, source)
             && limit(own).is_kept_by(&[limit(source)])
         {
@@ -215,20 +221,57 @@ fn rates(config: &Config) -> Vec<NeverFires> {
             tell(sources, source, of_listeners, of, all);
         }
     }
-    for (scope, rate) in [&rates.connection, &rates.source, &rates.listener]
-        .into_iter()
-        .enumerate()
-    {
-        if let (Some(messages), Some(bytes)) = (rate.messages_per_sec, rate.bytes_per_sec)
-            && Limit::messages(messages, rates.burst)
-                .is_kept_by(&[Limit::bytes(bytes, rates.burst)])
-        {
+    let all = [&rates.connection, &rates.source, &rates.listener];
+    for (scope, rate) in all.into_iter().enumerate() {
+        if let Some((messages, bytes)) = fewer_bytes(rate, rates.burst) {
             let (setting, first) = (MESSAGES.names[scope], BYTES.names[scope]);
-            let of = "of bytes, of which a message has one at least,";
-            tell(setting, messages, first, of, bytes);
+            tell(setting, messages, first, OF_BYTES, bytes);
         }
     }
+    never.extend(own_rates(config));
     never
+}
+
+const OF_BYTES: &str = "of bytes, of which a message has one at least,";
+
+/// A rate of messages that nobody reaches who keeps to that of bytes.
+fn fewer_bytes(rate: &Rate, burst: Duration) -> Option<(u64, u64)> {
+    let (messages, bytes) = (rate.messages_per_sec?, rate.bytes_per_sec?);
+    let of_bytes = Limit::bytes(bytes, burst);
+    let is_kept = Limit::messages(messages, burst).is_kept_by(&[of_bytes]);
+    is_kept.then_some((messages, bytes))
+}
+
+/// What listeners have of their own: a rate for all listeners that none of them goes by, and messages that
+/// are more than the bytes.
+fn own_rates(config: &Config) -> impl Iterator<Item = NeverFires> {
+    let rates = &config.rates;
+    let unused = [BYTES, MESSAGES].into_iter().filter_map(|kind| {
+        let common = (kind.of)(&rates.listener)?;
+        let has_own = |listen: &Listen| (kind.of)(&listen.rate).is_some();
+        config.listeners.iter().all(has_own).then(|| NeverFires {
+            setting: kind.names[2],
+            first: "listeners",
+            reason: format!("it is {common} a second, and each listener has a rate of its own"),
+        })
+    });
+    let listeners = config.listeners.iter().zip(config.rates_of_listeners());
+    let few = listeners.filter_map(move |(listen, rate)| {
+        listen.rate.messages_per_sec?;
+        let (messages, bytes) = fewer_bytes(&rate, rates.burst)?;
+        Some(NeverFires {
+            setting: "listeners",
+            first: match listen.rate.bytes_per_sec {
+                Some(_) => "listeners",
+                None => BYTES.names[2],
+            },
+            reason: format!(
+                "{} may have {messages} messages a second, and {OF_BYTES} {bytes}",
+                listen.address
+            ),
+        })
+    });
+    unused.chain(few)
 }
 
 #[cfg(test)]

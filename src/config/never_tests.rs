@@ -178,6 +178,36 @@ fn a_source_that_may_send_more_than_all_listeners_let_in_has_no_rate() {
 }
 
 #[test]
+fn a_listeners_own_rate_is_what_counts() {
+    let with = |urls: &[&str], change: fn(&mut Config)| {
+        never(|c| {
+            c.listeners = urls.iter().map(|url| url.parse().unwrap()).collect();
+            c.rates.listener.bytes_per_sec = Some(1_000_000);
+            change(c);
+        })
+    };
+    let (small, other) = (
+        "tcp://127.0.0.1:0?listener-bytes=1000000",
+        "unix:///z?listener-bytes=9000000",
+    );
+    let none: fn(&mut Config) = |_| {};
+    assert_eq!(with(&["tcp://127.0.0.1:0", other], none), []);
+    let unused = ("rates.listener.bytes_per_sec", "listeners");
+    assert_eq!(with(&[small, other], none), [unused]);
+    // One of two lets more through than a connection may send.
+    let own: fn(&mut Config) = |c| c.rates.connection.bytes_per_sec = Some(2_000_000);
+    assert_eq!(with(&["tcp://127.0.0.1:0", other], own), []);
+    let pair = ("rates.connection.bytes_per_sec", "listeners");
+    assert_eq!(with(&["unix:///x", small], own), [pair]);
+    let source: fn(&mut Config) = |c| c.rates.source.bytes_per_sec = Some(15_000_000);
+    let pair = ("rates.source.bytes_per_sec", "listeners");
+    assert_eq!(with(&["unix:///x", other], source), [pair]);
+    let messages = "tcp://127.0.0.1:0?listener-messages=3000000";
+    let pair = ("listeners", "rates.listener.bytes_per_sec");
+    assert_eq!(with(&["unix:///y", messages], none), [pair]);
+}
+
+#[test]
 fn there_are_no_more_messages_than_bytes() {
     type Of = fn(&mut crate::Rates) -> &mut crate::Rate;
     let scopes: [Of; 3] = [

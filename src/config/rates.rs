@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Checked;
+use super::{Checked, Config, Listen};
 use crate::policy::Seed;
 use crate::policy::rate::Limit;
 use crate::reactor::{Both, Common, LINE_BYTES, RateParts, SHAPED_BYTES, table_bytes};
@@ -25,7 +25,7 @@ pub struct Rates {
     /// For each source, all its connections together, over all listeners and reactors. What a source is,
     /// [`PerSource`](crate::PerSource) says. One that is not known has no limit.
     pub source: Rate,
-    /// For each listener, all its connections together.
+    /// For each listener that has none of its own ([`Listen::rate`]), all its connections together.
     pub listener: Rate,
     /// After a silence, what comes in so much time may come at once. 100 ms to an hour.
     pub burst: Duration,
@@ -42,13 +42,11 @@ pub struct Rate {
 }
 
 impl Rates {
-    pub(super) fn is_any(&self) -> bool {
-        [self.connection, self.source, self.listener]
-            .iter()
-            .any(|rate| *rate != Rate::default())
-    }
-
-    pub(super) fn check(&self, refuse: &mut impl FnMut(&'static str, String, String)) {
+    pub(super) fn check(
+        &self,
+        listeners: &[Listen],
+        refuse: &mut impl FnMut(&'static str, String, String),
+    ) {
         let (connection, source, listener) = (&self.connection, &self.source, &self.listener);
         for (setting, rate) in [
             ("rates.connection.bytes_per_sec", connection.bytes_per_sec),
@@ -65,6 +63,11 @@ impl Rates {
                 let reason = "nobody would ever be read; without a value it is off";
                 refuse(setting, "0".into(), reason.into());
             }
+        }
+        let own = listeners.iter().map(|listen| &listen.rate);
+        if own.flat_map(Rate::both).any(|rate| rate == Some(0)) {
+            let reason = "nobody would ever be read; without a value it is as for all listeners";
+            refuse("listeners.rate", "0".into(), reason.into());
         }
         if !(LEAST_BURST..=MOST_BURST).contains(&self.burst) {
             let value = format!("{:?}", self.burst);
@@ -85,11 +88,39 @@ impl Default for Rates {
 }
 
 impl Rate {
+    fn both(&self) -> [Option<u64>; 2] {
+        [self.bytes_per_sec, self.messages_per_sec]
+    }
+
+    fn is_any(&self) -> bool {
+        self.both().iter().any(Option::is_some)
+    }
+
     fn limits(&self, burst: Duration) -> Both {
         [
             self.bytes_per_sec.map(|n| Limit::bytes(n, burst)),
             self.messages_per_sec.map(|n| Limit::messages(n, burst)),
         ]
+    }
+}
+
+impl Config {
+    /// What each listener goes by: its own rate, or what is said for all.
+    pub(crate) fn rates_of_listeners(&self) -> impl Iterator<Item = Rate> {
+        let common = self.rates.listener;
+        self.listeners.iter().map(move |listen| Rate {
+            bytes_per_sec: listen.rate.bytes_per_sec.or(common.bytes_per_sec),
+            messages_per_sec: listen.rate.messages_per_sec.or(common.messages_per_sec),
+        })
+    }
+
+    pub(crate) fn has_rates(&self) -> bool {
+        let Rates {
+            connection, source, ..
+        } = &self.rates;
+        connection.is_any()
+            || source.is_any()
+            || self.rates_of_listeners().any(|rate| rate.is_any())
     }
 }
 
@@ -99,9 +130,11 @@ impl Checked {
         let config = &self.config;
         let rates = &config.rates;
         let source = rates.source.limits(rates.burst);
-        let listener = rates.listener.limits(rates.burst);
-        let listeners: Arc<[_]> = config.listeners.iter().map(|_| listener).collect();
-        rates.is_any().then(|| RateParts {
+        let listeners: Arc<[_]> = config
+            .rates_of_listeners()
+            .map(|rate| rate.limits(rates.burst))
+            .collect();
+        config.has_rates().then(|| RateParts {
             connection: rates.connection.limits(rates.burst),
             source,
             common: Arc::new(Common::new(
@@ -122,7 +155,7 @@ impl Checked {
         let slots = config.reactors * config.max_connections;
         let kinds = config.rates.source.limits(config.rates.burst);
         let kinds = kinds.iter().flatten().count();
-        let places = match config.rates.is_any() {
+        let places = match config.has_rates() {
             true => 2 * slots * SHAPED_BYTES,
             false => 0,
         };
@@ -152,7 +185,7 @@ mod tests {
 
     fn refused(rates: Rates) -> Vec<String> {
         let mut refused = Vec::new();
-        rates.check(&mut |setting, value, reason| {
+        rates.check(&[], &mut |setting, value, reason| {
             refused.push(format!("{setting} = {value}: {reason}"));
         });
         refused
@@ -161,7 +194,32 @@ mod tests {
     #[test]
     fn no_rates_are_legal_and_none_is_limited() {
         assert!(refused(Rates::default()).is_empty());
-        assert!(!Rates::default().is_any());
+        let config = Config::listen("tcp://127.0.0.1:0").unwrap();
+        assert!(!config.has_rates());
+        assert!(
+            config
+                .validate()
+                .unwrap()
+                .rates(Seed::new([0; 2]))
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_listeners_own_rate_goes_before_that_of_all() {
+        let mut config = Config::listen("tcp://127.0.0.1:0?listener-bytes=5").unwrap();
+        assert!(config.has_rates());
+        config.listeners.push("tcp://127.0.0.1:0".parse().unwrap());
+        config.rates.listener.bytes_per_sec = Some(7);
+        config.rates.listener.messages_per_sec = Some(9);
+        let rates: Vec<_> = config
+            .rates_of_listeners()
+            .map(|rate| rate.both())
+            .collect();
+        assert_eq!(rates, [[Some(5), Some(9)], [Some(7), Some(9)]]);
+        config.listeners[0].rate.messages_per_sec = Some(0);
+        let refused = config.validate().unwrap_err();
+        assert_eq!(refused.0[0].setting, "listeners.rate");
     }
 
     #[test]

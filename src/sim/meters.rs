@@ -78,11 +78,13 @@ const SMALLEST_READ: f64 = 4096.0;
 #[derive(Debug)]
 pub(super) struct Meters {
     rates: Rates,
+    has_rates: bool,
     reactors: f64,
     /// Where the messages of each port begin in its stream, and where the last one ends.
     starts: Vec<Vec<u64>>,
     connections: HashMap<ConnectionId, Connection>,
     listeners: Vec<Option<Meter>>,
+    rates_of_listeners: Vec<Rate>,
     sources: HashMap<u16, Meter>,
     per_source: PerSource,
     /// When connections of each source came.
@@ -101,10 +103,12 @@ impl Meters {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
             rates: plan.config.rates,
+            has_rates: plan.config.has_rates(),
             reactors: plan.config.reactors as f64,
             starts: plan.scripts.iter().map(|s| s.starts.clone()).collect(),
             connections: HashMap::new(),
             listeners: vec![None; plan.config.listeners.len()],
+            rates_of_listeners: plan.config.rates_of_listeners().collect(),
             sources: HashMap::new(),
             per_source: plan.config.per_source,
             came: HashMap::new(),
@@ -121,7 +125,7 @@ impl Meters {
                 }
             }
         }
-        if self.rates == Rates::default() {
+        if !self.has_rates {
             return;
         }
         for seen in &sight.all {
@@ -207,7 +211,7 @@ impl Meters {
                 seen.id
             );
         }
-        if let Some(rate) = self.rates.listener.bytes_per_sec {
+        if let Some(rate) = self.rates_of_listeners[seen.listener].bytes_per_sec {
             let meter = &mut self.listeners[seen.listener];
             let meter = meter.get_or_insert_with(|| Meter::new(rate, burst, now));
             let is_within = meter.is_within(bytes, now, self.reactors);

@@ -254,6 +254,11 @@ fn rates(random: &mut Random, config: &mut Config) {
     let messages = [None, Some(5), Some(100), Some(3_000)];
     rates.listener.bytes_per_sec = random.one_of(&bytes);
     rates.listener.messages_per_sec = random.one_of(&messages);
+    if random.permille(250) {
+        let first = &mut config.listeners[0].rate;
+        first.bytes_per_sec = random.one_of(&bytes);
+        first.messages_per_sec = random.one_of(&messages);
+    }
     let within = |own: Option<u64>, outer: Option<u64>| own.map(|n| n.min(outer.unwrap_or(n)));
     // Seldom: who waits sends nothing.
     if random.permille(350) {

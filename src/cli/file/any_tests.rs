@@ -26,7 +26,7 @@ fn candidates(arg: &Arg) -> Vec<String> {
         "tcp://127.0.0.1:0",
         "tcp://[::1]:5140",
         "unix:///run/\"x\"",
-        "unix:///run/x?framing=nul&max-connections=5",
+        "unix:///run/x?framing=nul&max-connections=5&listener-bytes=1MiB",
         "tcp://127.0.0.1:7?framing=byte:0x7c",
         "octet",
         "byte:0x7c",

@@ -34,7 +34,12 @@ const NOT_HERE: [&str; 3] = ["config", "help", "version"];
 const LISTENER: &str = "listener";
 const LISTEN: &str = "listen";
 const ADDRESS: &str = "address";
-const OF_A_LISTENER: [&str; 2] = ["framing", "max-connections"];
+const OF_A_LISTENER: [&str; 4] = [
+    "framing",
+    "max-connections",
+    "listener-bytes",
+    "listener-messages",
+];
 /// Faults that are told at once: a screen of them.
 const MOST_FAULTS: usize = 20;
 

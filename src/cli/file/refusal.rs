@@ -95,7 +95,7 @@ pub(super) fn unknown_of_listener(command: &Command, key: &str) -> String {
         return format!("`{key}` is for all listeners: it stands above the first [[listener]]");
     }
     let (near, _) = nearest(key, OF_A_LISTENER.into_iter().chain([ADDRESS]));
-    let legal = OF_A_LISTENER.join(" and ");
+    let legal = OF_A_LISTENER.join(", ");
     let key = word(key);
     format!(
         "a listener has no setting `{key}`; the nearest is `{near}`: legal are {ADDRESS}, {legal}"

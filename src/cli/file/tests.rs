@@ -79,12 +79,12 @@ fn a_file_is_what_would_be_typed() {
         ),
         (
             "[[listener]]\naddress = \"tcp://127.0.0.1:2\"\n[[listener]]\nframing = \"nul\"\n\
-             address = \"unix:///x&y\"\nmax-connections = 3",
+             address = \"unix:///x&y\"\nmax-connections = 3\nlistener-bytes = \"10MiB\"\nlistener-messages = 0x10",
             &[
                 "--listen",
                 "tcp://127.0.0.1:2",
                 "--listen",
-                "unix:///x&y?framing=nul&max-connections=3",
+                "unix:///x&y?framing=nul&max-connections=3&listener-bytes=10MiB&listener-messages=16",
             ],
         ),
         (
@@ -549,7 +549,7 @@ fn an_error_of_the_library_has_the_place_of_its_value() {
 #[test]
 fn a_listener_may_have_what_the_library_knows_and_no_more() {
     let error = "unix:///x?what=1".parse::<Listen>().unwrap_err();
-    let legal = format!("legal are {}", OF_A_LISTENER.join(" and "));
+    let legal = format!("legal are {}", OF_A_LISTENER.join(", "));
     assert!(error.reason.ends_with(&legal), "{error}");
 }
 
