@@ -212,7 +212,9 @@ fn rates(config: &Config) -> Vec<NeverFires> {
             let of = "of all connections of a listener";
             tell(connections, own, of_listeners, of, most);
         }
+        // Reactors that look at the same time may each let through what is there once.
         let limits: Vec<_> = outer.iter().copied().map(limit).collect();
+        let limits = limits.repeat(config.reactors);
         if let (Some(source), false) = (source, limits.is_empty())
             && limit(source).is_kept_by(&limits)
         {

@@ -175,6 +175,13 @@ fn a_source_that_may_send_more_than_all_listeners_let_in_has_no_rate() {
     // It may be connected to all of them.
     assert_eq!(messages(2, 2500, 1000), [pair]);
     assert_eq!(messages(3, 2500, 1000), []);
+    // And two reactors may each see what is there once.
+    let many = never(|c| {
+        c.reactors = 2;
+        c.rates.source.messages_per_sec = Some(2000);
+        c.rates.listener.messages_per_sec = Some(1000);
+    });
+    assert_eq!(many, []);
 }
 
 #[test]

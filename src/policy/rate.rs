@@ -136,8 +136,9 @@ impl Bucket {
 
 /// One reactor's part of a bucket that several share, for those who wait for it there.
 ///
-/// Where nobody waits, whoever reads takes out of the common bucket what it has read. Where somebody does,
-/// its reactor takes a quantum at a time, in advance, and comes for it when it is there. So reactors take
+/// Where nobody waits, whoever reads takes out of the common bucket what it has read; reactors that look at
+/// the same time may read once each what is there once, and wait for it afterwards. Where somebody waits, its
+/// reactor takes a quantum at a time, in advance, and comes for it when it is there. So reactors take
 /// turns, in the order in which they asked: were they to look into the bucket when they happen to wake, the
 /// first to look would have it all, every time. And no connection is held below the limit because the others
 /// are at another reactor, as it would be if the rate were shared out for good.

@@ -52,14 +52,16 @@ impl Meter {
 }
 
 impl Meter {
-    /// Takes so much of what several reactors share. Was it there, but for what each of them may have in hand?
+    /// Takes so much of what several reactors share. Was it there, but for what each of them may have in hand:
+    /// what it drew in advance, or one read by what it saw while another one read?
     fn is_within(&mut self, bytes: u64, now: Duration, reactors: f64) -> bool {
         self.pass(now);
         self.level -= bytes as f64;
         let quantum = (self.per_sec / 10.0)
             .max(SMALLEST_READ)
             .min(self.most / 2.0);
-        self.level + reactors * (quantum + SLACK) >= 0.0
+        let in_hand = quantum.max(self.most.min(LARGEST_READ));
+        self.level + reactors * (in_hand + SLACK) >= 0.0
     }
 }
 
@@ -74,6 +76,8 @@ struct Connection {
 const SLACK: f64 = 2.0;
 /// The smallest read: what one may bring of messages that nobody knows yet.
 const SMALLEST_READ: f64 = 4096.0;
+/// What a read takes at most of a bucket that is shared.
+const LARGEST_READ: f64 = 16384.0;
 
 #[derive(Debug)]
 pub(super) struct Meters {
