@@ -82,6 +82,8 @@ pub struct Work {
 pub struct ConnectionCounts {
     /// Open now.
     pub open: u64,
+    /// Open, and paused now because staging is spent.
+    pub held_by_staging: u64,
     /// Open, and paused by a rate now.
     pub held_by_rate: u64,
     /// Accepted since the start.

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use fanin::{CloseReason, DiscardReason, PauseCause, RunError, Target};
+use fanin::{CloseReason, ConnectionInfo, DiscardReason, PauseCause, RunError, Target};
 use world::{World, config, fill, small_ring};
 
 #[test]
@@ -250,10 +250,10 @@ fn staging_beyond_its_budget_holds_who_would_need_more_and_everybody_finishes() 
     for sender in &mut senders {
         sender.write_all(&[b'h'; 3000]).unwrap();
     }
-    world.until("somebody waits for staging", |w| {
-        w.connections()
-            .iter()
-            .any(|row| row.causes.contains(&PauseCause::Staging))
+    world.until("those who wait for staging are told while they wait", |w| {
+        let waits = |row: &&ConnectionInfo| row.causes.contains(&PauseCause::Staging);
+        let waiting = w.connections().iter().filter(waits).count() as u64;
+        waiting > 0 && w.handle.snapshot().connections.held_by_staging == waiting
     });
     for sender in &mut senders {
         sender.write_all(b"\n").unwrap();
@@ -262,6 +262,7 @@ fn staging_beyond_its_budget_holds_who_would_need_more_and_everybody_finishes() 
     assert!(world.audit.all().iter().all(|got| got.text.len() == 3000));
     drop(senders);
     world.until("closed", |w| w.handle.snapshot().connections.open == 0);
+    assert_eq!(world.handle.snapshot().connections.held_by_staging, 0);
     world.drain();
 }
 

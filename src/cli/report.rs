@@ -114,6 +114,7 @@ fn totals(snapshot: &Snapshot, program: &Program) -> Value {
         "connections": {
             "accepted": connections.accepted,
             "open": connections.open,
+            "held_by_staging": connections.held_by_staging,
             "held_by_rate": connections.held_by_rate,
             "refused": tally(&connections.refused),
             "closed": tally(&connections.closed),

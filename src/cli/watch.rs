@@ -114,11 +114,19 @@ fn tally<R: Reason>(tally: &Tally<R>, but: &[&str]) -> Vec<Thing> {
 
 fn paused(snapshot: &Snapshot, cause: PauseCause) -> Thing {
     let of_cause = snapshot.pauses.iter().find(|(of, _)| *of == cause);
+    let held = match cause {
+        PauseCause::Staging => snapshot.connections.held_by_staging,
+        _ => 0,
+    };
     Thing {
         name: cause.label().to_owned(),
         count: of_cause.map_or(0, |(_, pauses)| pauses.count),
-        acts: false,
-        how: String::new(),
+        // A pause is counted when it ends, which may be never.
+        acts: held > 0,
+        how: match held {
+            0 => String::new(),
+            held => format!("{held} connections wait"),
+        },
     }
 }
 
@@ -395,6 +403,23 @@ mod tests {
         assert_eq!(lines.len(), LINES as usize, "{lines:#?}");
         let lines = watch.look(&full_ring(0, false), after(start, 61));
         assert_eq!(lines[0], "ring full: 14 more lines were left out");
+    }
+
+    #[test]
+    fn who_waits_for_something_that_does_not_come_is_told_while_it_waits() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        let mut snapshot = Snapshot::default();
+        snapshot.connections.held_by_staging = 299;
+        let lines = watch.look(&snapshot, start);
+        assert_eq!(
+            lines,
+            ["staging spent: staging: begins, 299 connections wait"]
+        );
+        assert_eq!(watch.look(&snapshot, after(start, 60)), [""; 0]);
+        snapshot.connections.held_by_staging = 0;
+        watch.look(&snapshot, after(start, 61));
+        let lines = watch.look(&snapshot, after(start, 65));
+        assert_eq!(lines, ["staging spent: staging: over after 60.0 s"]);
     }
 
     #[test]

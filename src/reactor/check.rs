@@ -144,7 +144,8 @@ impl Reactor<SimNet> {
         let mut waiting = vec![0; self.lanes.len()];
         let mut bound = vec![0; self.lanes.len()];
         let mut owing = vec![0; self.lanes.len()];
-        let (mut starved, mut lingering, mut held_by_rate) = (0, 0, [0; Scope::COUNT]);
+        let (mut starved, mut lingering) = (0, 0);
+        let (mut held_by_staging, mut held_by_rate) = (0, [0; Scope::COUNT]);
         let mut resting = vec![0; self.listeners.len()];
         for key in self.slots.keys(0, usize::MAX) {
             let slot = &self.slots[key];
@@ -158,6 +159,7 @@ impl Reactor<SimNet> {
             );
             open += u64::from(slot.stream.is_some());
             staged += books.staged as usize;
+            held_by_staging += u64::from(slot.conn.is_paused_by(PauseCause::Staging));
             held_by_rate[self.held_by(key) as usize] +=
                 u64::from(slot.conn.is_paused_by(PauseCause::Rate));
             bound[lane] += 1;
@@ -200,6 +202,7 @@ impl Reactor<SimNet> {
         let held = [Scope::Connection, Scope::Source, Scope::Listener]
             .map(|scope| self.counters.rate(scope).held);
         assert_eq!(held, held_by_rate);
+        assert_eq!(self.counters.held_by_staging.read(), held_by_staging);
         if let Some(rates) = &self.rates {
             rates.check(&self.slots, &self.slots.keys(0, usize::MAX));
         }

@@ -202,6 +202,7 @@ impl Handle {
             all.bytes.staged += c.staged.read();
             all.bytes.published += c.published.read();
             all.unread += c.unread.read();
+            all.connections.held_by_staging += c.held_by_staging.read();
             all.rates.connection.add(c.rate(Scope::Connection));
             all.rates.source.add(c.rate(Scope::Source));
             all.rates.listener.add(c.rate(Scope::Listener));

@@ -23,6 +23,8 @@ pub(crate) struct Counters {
     pub(crate) unread: Counter,
     pauses: [PauseCounter; PauseCause::ALL.len()],
     rates: [RateCounter; Scope::COUNT],
+    /// Those that wait for staging now.
+    pub(crate) held_by_staging: Counter,
     /// The most connections of all reactors, as this one saw it when it accepted one.
     pub(crate) peak_open: Counter,
     pub(crate) peak_ring: Counter,

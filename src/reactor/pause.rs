@@ -164,6 +164,10 @@ impl<N: Net> Reactor<N> {
             let scope = self.held_by(key);
             self.counters.add_wait_for_rate(scope, tick_time(took));
         }
+        if cause == PauseCause::Staging {
+            let held = &self.counters.held_by_staging;
+            held.set(held.read() - 1);
+        }
     }
 
     /// It is about to close: whatever held it up ends with that.
@@ -309,6 +313,10 @@ impl<N: Net> Reactor<N> {
             self.leave_rest(key);
             if cause == PauseCause::Rate {
                 self.counters.hold_for_rate(self.held_by(key));
+            }
+            if cause == PauseCause::Staging {
+                let held = &self.counters.held_by_staging;
+                held.set(held.read() + 1);
             }
         }
     }
