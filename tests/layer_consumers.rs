@@ -5,7 +5,7 @@ mod support;
 mod world;
 
 use std::io::{ErrorKind, Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanin::{CloseReason, OnConsumerStall, RunError};
 use support::flood::{Flood, SMALL};
@@ -133,6 +133,32 @@ fn its_connections_are_ended_with_books_and_new_ones_go_to_the_other_consumer() 
         "{snapshot:#?}"
     );
     assert_eq!(snapshot.bytes.delivered, snapshot.bytes.published);
+}
+
+#[test]
+fn who_comes_where_all_are_stalled_waits_for_as_long_before_it_is_ended() {
+    let mut config = small_ring();
+    config.consumer_stall = Some(STALL);
+    config.on_consumer_stall = OnConsumerStall::Evict;
+    let mut world = World::new(config);
+    world.keeps_up = false;
+    for times in 1..=3 {
+        let began = Instant::now();
+        let mut sender = world.connect();
+        sender.write_all(&more_than_a_ring()).unwrap();
+        world.until("it is ended", |w| {
+            w.closed(CloseReason::ConsumerStalled) == times
+        });
+        // A sender that comes back at once is ended a few times a second, not as often as it can come. The
+        // clock is coarse.
+        let took = began.elapsed();
+        assert!(took >= STALL * 9 / 10, "{times}: {took:?}");
+    }
+    assert_eq!(world.handle.snapshot().consumers[0].stalls, 1);
+    world.keeps_up = true;
+    world.handle.drain(Duration::from_secs(5));
+    world.until("drained", |w| w.reactor.is_none());
+    assert!(world.handle.snapshot().balanced());
 }
 
 #[test]

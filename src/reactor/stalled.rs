@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::{Lane, Phase, Reactor, RunError, TICK, tick_time, ticks};
 use crate::close::CloseReason;
-use crate::conn::has_come;
+use crate::conn::{Tick, has_come};
 use crate::edges;
 use crate::net::Net;
 
@@ -49,6 +49,8 @@ pub(crate) enum Pace {
         next: Duration,
         /// Slots from here on have not been looked at.
         from: u32,
+        /// When it stalled. Who has come since has not waited for it yet.
+        since: Tick,
     },
 }
 
@@ -124,8 +126,15 @@ impl<N: Net> Reactor<N> {
     }
 
     fn stall(&mut self, lane: usize) {
-        let next = self.now.since_start;
-        self.set_pace(lane, Pace::Stalled { next, from: 0 });
+        let (next, since) = (self.now.since_start, self.tick);
+        self.set_pace(
+            lane,
+            Pace::Stalled {
+                next,
+                from: 0,
+                since,
+            },
+        );
         if self.consumer_stall.then == OnStall::Stop {
             self.together.end_for(lane);
         }
@@ -140,23 +149,33 @@ impl<N: Net> Reactor<N> {
     }
 
     fn evicts_at(&self, lane: &Lane, stall: Duration) -> Option<Duration> {
-        let Pace::Stalled { next, from } = lane.pace else {
+        let Pace::Stalled { next, from, since } = lane.pace else {
             return None;
         };
         if !self.evicts() {
             return None;
         }
         let head = lane.longest_waiting().filter(|_| lane.is_blocked());
-        match head.map(|head| &self.slots[head]) {
+        match head {
             _ if from != u32::MAX => Some(next),
             None => None,
-            Some(slot) if !slot.conn.is_closed() => Some(next),
-            Some(slot) => {
-                let waited = tick_time(self.tick.wrapping_sub(slot.queued_at));
+            Some(head) if self.has_waited(head, since, stall) => Some(next),
+            Some(head) => {
+                let waited = tick_time(self.tick.wrapping_sub(self.slots[head].queued_at));
                 let left = tick_time(ticks(stall)).saturating_sub(waited);
                 Some(next.max(self.now.since_start + left))
             }
         }
+    }
+
+    /// Has one that waits for a consumer that has stalled then waited for long enough? Who was there has. Who
+    /// came later, because all consumers are stalled, has a whole timeout: ended at once it would come back
+    /// at once, as often as it can. So has who only waits to say that it has ended.
+    fn has_waited(&self, key: u32, since: Tick, stall: Duration) -> bool {
+        let slot = &self.slots[key];
+        let was_there = has_come(since, slot.conn.opened());
+        was_there && !slot.conn.is_closed()
+            || has_come(self.tick, slot.queued_at.wrapping_add(ticks(stall)))
     }
 
     fn evicts(&self) -> bool {
@@ -173,7 +192,7 @@ impl<N: Net> Reactor<N> {
     /// first; then the others, which would wait as soon as they had something to say.
     fn evict_some(&mut self, lane: usize, stall: Duration) {
         let now = self.now.since_start;
-        let Pace::Stalled { next, from } = self.lanes[lane].pace else {
+        let Pace::Stalled { next, from, since } = self.lanes[lane].pace else {
             return;
         };
         if next > now {
@@ -184,15 +203,16 @@ impl<N: Net> Reactor<N> {
             let Some(key) = self.lanes[lane].longest_waiting() else {
                 break;
             };
-            let slot = &self.slots[key];
-            if !slot.conn.is_closed() {
-                self.dequeue(key);
-                self.end(key, CloseReason::ConsumerStalled);
-            } else if has_come(self.tick, slot.queued_at.wrapping_add(ticks(stall))) {
-                // It only waits to say that it has ended, and keeps a place that a new one could have.
-                self.bury(key);
-            } else {
+            if !self.has_waited(key, since, stall) {
                 break;
+            }
+            match self.slots[key].conn.is_closed() {
+                // It keeps a place that a new one could have.
+                true => self.bury(key),
+                false => {
+                    self.dequeue(key);
+                    self.end(key, CloseReason::ConsumerStalled);
+                }
             }
             left -= 1;
         }
@@ -204,8 +224,9 @@ impl<N: Net> Reactor<N> {
                 _ => u32::MAX,
             };
             for key in keys {
-                if usize::from(self.slots[key].consumer) != lane || self.slots[key].stream.is_none()
-                {
+                let slot = &self.slots[key];
+                let was_there = has_come(since, slot.conn.opened());
+                if usize::from(slot.consumer) != lane || slot.stream.is_none() || !was_there {
                     continue;
                 }
                 if left == 0 {
@@ -217,7 +238,7 @@ impl<N: Net> Reactor<N> {
             }
         }
         let next = now + EVICT_EVERY;
-        self.lanes[lane].pace = Pace::Stalled { next, from };
+        self.lanes[lane].pace = Pace::Stalled { next, from, since };
     }
 
     /// The whole ends for this consumer, which may still take what it has within the drain's time.
