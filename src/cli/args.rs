@@ -376,10 +376,33 @@ pub(crate) fn in_options(error: &str) -> String {
         if let Some(rest) = error.strip_prefix(setting)
             && rest.starts_with([' ', ':', '=', ','])
         {
-            return format!("{option}{rest}");
+            return match POLICIES.contains(&setting) {
+                true => format!("{option}{}", in_words(rest)),
+                false => format!("{option}{rest}"),
+            };
         }
     }
     error.to_owned()
+}
+
+/// Settings whose values have names of their own in the library, and those values as they are typed.
+const POLICIES: [&str; 2] = ["pressure.action", "on_consumer_stall"];
+const VALUES: [(&str, &str); 5] = [
+    ("CloseListener", "close"),
+    ("StopAccepting", "wait"),
+    ("Wait", "wait"),
+    ("Evict", "evict"),
+    ("Stop", "stop"),
+];
+
+/// Each word that is a name in the library, as it is typed.
+fn in_words(text: &str) -> String {
+    let typed = |word: &str| {
+        let name = word.trim_end_matches([' ', ':', ';', ',']);
+        let known = OPTIONS.iter().chain(&VALUES).find(|(ours, _)| *ours == name);
+        known.map_or(word.to_owned(), |(_, typed)| word.replacen(name, typed, 1))
+    };
+    text.split_inclusive(' ').map(typed).collect()
 }
 
 #[cfg(test)]
@@ -431,6 +454,12 @@ mod tests {
         assert_eq!(in_options("ring_bytes 3: no"), "--ring 3: no");
         assert_eq!(in_options("ring_bytes_x: no"), "ring_bytes_x: no");
         assert_eq!(in_options("two settings"), "two settings");
+        let close = serve(&["fanin", "serve", "--on-pressure", "close"]).config();
+        let error = close.validate().unwrap_err().to_string();
+        assert_eq!(
+            in_options(&error),
+            "--on-pressure = close: can never fire, for --pressure-timeout is off; wait, or a time for it, would do"
+        );
     }
 
     #[test]
