@@ -192,7 +192,7 @@ fn the_program_names_a_stalled_consumer_and_says_when_it_goes_on() {
     let output = pipe.open();
     let sent = flood.finish();
     output.wait_for("all of it", |bytes| bytes.len() == sent.len());
-    fanin.wait_to_say("consumer stalled: consumer 0: over after");
+    fanin.wait_to_say("consumer stalled: consumer 0: over");
     let report = fanin.drain();
     assert_eq!(report["consumers"][0]["stalled"], false);
     assert_eq!(report["consumers"][0]["stalls"], 1);

@@ -191,7 +191,7 @@ fn all_reactors_of_the_program_shut_and_listen_again_and_it_says_so() {
         fanin.send(b"late\n");
     }
     output.wait_for("all of it", |bytes| bytes.len() == sent.len() + 20 * 5);
-    fanin.wait_to_say("pressure: over after");
+    fanin.wait_to_say("pressure: over");
     let report = fanin.drain();
     assert_eq!(
         (&report["balanced"], &report["shuts"]),

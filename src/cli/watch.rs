@@ -40,7 +40,7 @@ struct Thing {
 }
 
 /// In the order in which they are said.
-const LAYERS: [Layer; 10] = [
+const LAYERS: [Layer; 11] = [
     Layer {
         name: "consumer stalled",
         look: |s| s.consumers.iter().map(stalled).collect(),
@@ -70,6 +70,10 @@ const LAYERS: [Layer; 10] = [
     Layer {
         name: "listener",
         look: listeners,
+    },
+    Layer {
+        name: "listeners shut",
+        look: |s| vec![shut(s)],
     },
     Layer {
         name: "listening again fails",
@@ -194,7 +198,7 @@ fn full(consumer: &ConsumerStatus) -> Thing {
 fn listeners(snapshot: &Snapshot) -> Vec<Thing> {
     let mut all: BTreeMap<String, u64> = BTreeMap::new();
     for listener in &snapshot.listeners {
-        for state in ["full", "limited", "pressure"] {
+        for state in ["full", "limited"] {
             let name = format!("{} {state}", listener.address);
             *all.entry(name).or_default() += u64::from(listener.state == state);
         }
@@ -206,6 +210,17 @@ fn listeners(snapshot: &Snapshot) -> Vec<Thing> {
         how: String::new(),
     };
     all.into_iter().map(thing).collect()
+}
+
+/// All of them together. Shut for less than the time between two looks, they were shut.
+fn shut(snapshot: &Snapshot) -> Thing {
+    let mut listeners = snapshot.listeners.iter();
+    Thing {
+        name: "pressure".to_owned(),
+        count: snapshot.shuts,
+        acts: listeners.any(|listener| listener.state == "pressure"),
+        how: String::new(),
+    }
 }
 
 /// What was closed under pressure and cannot be opened yet; it is tried again all the time.
@@ -319,13 +334,17 @@ impl Seen {
                 None
             }
             Some(episode) if now.duration_since(episode.last) >= QUIET => {
-                let took = seconds(episode.last.duration_since(episode.began));
+                // Seen in one look, it took less than the time to the next one.
+                let took = match episode.last.duration_since(episode.began) {
+                    Duration::ZERO => format!("within {}", seconds(EVERY)),
+                    time => format!("after {}", seconds(time)),
+                };
                 let count = match thing.count - episode.before {
                     0 => String::new(),
                     count => format!(", {count} in all"),
                 };
                 self.episode = None;
-                Some(format!("{layer}: {}: over after {took}{count}", thing.name))
+                Some(format!("{layer}: {}: over {took}{count}", thing.name))
             }
             None if acts => {
                 self.episode = Some(Episode {
@@ -406,6 +425,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_over_before_the_next_look_is_said_all_the_same() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        let mut snapshot = Snapshot::default();
+        assert_eq!(watch.look(&snapshot, start), [""; 0]);
+        snapshot.shuts = 1;
+        let lines = watch.look(&snapshot, after(start, 1));
+        assert_eq!(lines, ["listeners shut: pressure: begins, 1"]);
+        let lines = watch.look(&snapshot, after(start, 6));
+        assert_eq!(
+            lines,
+            ["listeners shut: pressure: over within 1.0 s, 1 in all"]
+        );
+    }
+
+    #[test]
     fn who_waits_for_something_that_does_not_come_is_told_while_it_waits() {
         let (mut watch, start) = (Watch::default(), Instant::now());
         let mut snapshot = Snapshot::default();
@@ -459,7 +493,7 @@ mod tests {
             lines,
             [
                 "rate: of a source: over after 1.0 s, 40 in all",
-                "rate: of a listener: over after 0.0 s, 1 in all"
+                "rate: of a listener: over within 1.0 s, 1 in all"
             ]
         );
     }
