@@ -141,6 +141,15 @@ pub(crate) struct Serve {
     /// Close a connection that is so old, some up to a tenth later so that not all leave at once; or off
     #[arg(long, value_name = "TIME", default_value = "off", value_parser = units::deadline, help_heading = "Connections")]
     pub(crate) max_age: Deadline,
+    /// How long a connection that we close may go on sending, until its peer closes it too
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = units::duration, help_heading = "Connections")]
+    pub(crate) linger: Duration,
+    /// Find peers that vanished by TCP keepalive: after so long of silence four probes, each a quarter of that after the other; or off
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::deadline, help_heading = "Connections")]
+    pub(crate) keepalive: Deadline,
+    /// TCP_USER_TIMEOUT: how long a peer may leave what we sent, probes too, without an answer; or off: the kernel's default
+    #[arg(long, value_name = "TIME", default_value = "off", value_parser = units::deadline, help_heading = "Connections")]
+    pub(crate) user_timeout: Deadline,
     /// Connections at once from each source: an IPv4 address, an IPv6 network, a user of this machine. More are closed at once
     #[arg(long, value_name = "N", help_heading = "Layers")]
     pub(crate) source_connections: Option<usize>,
@@ -284,6 +293,12 @@ impl Serve {
         config.deadlines.message = self.message_timeout.0;
         config.deadlines.stall = self.stall_timeout.0;
         config.deadlines.age = self.max_age.0;
+        config.deadlines.linger = self.linger;
+        config.keepalive.idle = self.keepalive.0.unwrap_or_default();
+        if let Some(silence) = self.keepalive.0 {
+            config.keepalive.interval = silence / config.keepalive.probes;
+        }
+        config.user_timeout = self.user_timeout.0;
         config.on_full = match self.on_full {
             Full::Pause => OnFull::Pause,
             Full::Discard => OnFull::Discard,
@@ -324,7 +339,7 @@ impl Serve {
 }
 
 /// A setting's name in the library, and its option.
-const OPTIONS: [(&str, &str); 35] = [
+const OPTIONS: [(&str, &str); 38] = [
     ("listeners", "--listen"),
     ("framing", "--framing"),
     ("consumers", "--consumers"),
@@ -347,6 +362,9 @@ const OPTIONS: [(&str, &str); 35] = [
     ("least_rate.window", "--least-rate-window"),
     ("deadlines.stall", "--stall-timeout"),
     ("deadlines.age", "--max-age"),
+    ("deadlines.linger", "--linger"),
+    ("keepalive.idle", "--keepalive"),
+    ("user_timeout", "--user-timeout"),
     ("pressure.after", "--pressure-timeout"),
     ("pressure.action", "--on-pressure"),
     ("on_full", "--on-full"),
@@ -399,7 +417,10 @@ const VALUES: [(&str, &str); 5] = [
 fn in_words(text: &str) -> String {
     let typed = |word: &str| {
         let name = word.trim_end_matches([' ', ':', ';', ',']);
-        let known = OPTIONS.iter().chain(&VALUES).find(|(ours, _)| *ours == name);
+        let known = OPTIONS
+            .iter()
+            .chain(&VALUES)
+            .find(|(ours, _)| *ours == name);
         known.map_or(word.to_owned(), |(_, typed)| word.replacen(name, typed, 1))
     };
     text.split_inclusive(' ').map(typed).collect()
@@ -424,6 +445,8 @@ mod tests {
         let ours = serve.config();
         let theirs = Config::default();
         assert_eq!(ours.deadlines, theirs.deadlines);
+        assert_eq!(ours.keepalive, theirs.keepalive);
+        assert_eq!(ours.user_timeout, theirs.user_timeout);
         assert_eq!(ours.rates, theirs.rates);
         assert_eq!(ours.max_message, theirs.max_message);
         assert_eq!(ours.at_max_connections, theirs.at_max_connections);
@@ -437,6 +460,24 @@ mod tests {
         assert_eq!(ours.listeners.len(), 1);
         assert!(serve.is_verbatim());
         assert_eq!(serve.output, Output::Line);
+    }
+
+    #[test]
+    fn keepalive_is_one_time_or_off() {
+        let config = |words: &[&str]| serve(&[&["fanin", "serve"], words].concat()).config();
+        let some = config(&[
+            "--keepalive",
+            "8s",
+            "--user-timeout",
+            "9s",
+            "--linger",
+            "1s",
+        ]);
+        assert_eq!(some.keepalive.idle, Duration::from_secs(8));
+        assert_eq!(some.keepalive.interval, Duration::from_secs(2));
+        assert_eq!(some.user_timeout, Some(Duration::from_secs(9)));
+        assert_eq!(some.deadlines.linger, Duration::from_secs(1));
+        assert!(config(&["--keepalive", "off"]).keepalive.idle.is_zero());
     }
 
     #[test]

@@ -179,6 +179,7 @@ fn said_again(serve: &Serve, config: &Config) -> impl Iterator<Item = String> {
         ("message-timeout", config.deadlines.message),
         ("stall-timeout", config.deadlines.stall),
         ("max-age", config.deadlines.age),
+        ("user-timeout", config.user_timeout),
         ("coalesce", config.coalesce),
     ] {
         say(
@@ -186,6 +187,14 @@ fn said_again(serve: &Serve, config: &Config) -> impl Iterator<Item = String> {
             deadline.map_or("off".to_owned(), |time| Brief(time).to_string()),
         );
     }
+    say(
+        "keepalive",
+        match config.keepalive.idle {
+            Duration::ZERO => "off".to_owned(),
+            silence => Brief(silence).to_string(),
+        },
+    );
+    say("linger", Brief(config.deadlines.linger).to_string());
     say("drain-timeout", Brief(serve.drain_timeout).to_string());
     say("sink", serve.sink.to_string());
     say("output", format!("{:?}", serve.output).to_lowercase());

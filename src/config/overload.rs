@@ -2,7 +2,10 @@
 //!
 //! In: a [`Config`]. Out: refusals with the value and what would do. Never here: what the layers do.
 
+use std::time::Duration;
+
 use super::{Config, Listen, ListenAddr, OnConsumerStall, Pressure, PressureAction};
+use crate::net::Keepalive;
 
 impl Config {
     /// Refuses what cannot work.
@@ -37,6 +40,7 @@ impl Config {
                 refuse("pressure.action", "CloseListener".into(), reason.into());
             }
         }
+        self.vanished(refuse);
         if self.consumer_stall.is_none() && self.on_consumer_stall != OnConsumerStall::Wait {
             refuse(
                 "on_consumer_stall",
@@ -48,10 +52,44 @@ impl Config {
     }
 }
 
+/// What the kernel takes for keepalive.
+const MOST_KEEPALIVE: Duration = Duration::from_secs(32_767);
+const MOST_PROBES: u32 = 127;
+/// `TCP_USER_TIMEOUT` is a number of milliseconds that the kernel keeps as an `int`.
+const MOST_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
+impl Config {
+    /// The kernel would refuse it for each connection, and nobody could come in.
+    fn vanished(&self, refuse: &mut impl FnMut(&'static str, String, String)) {
+        let whole = Duration::from_secs(1)..=MOST_KEEPALIVE;
+        let Keepalive {
+            idle,
+            interval,
+            probes,
+        } = self.keepalive;
+        if !idle.is_zero() {
+            if !whole.contains(&idle) || !whole.contains(&interval) {
+                let value = format!("{idle:?}, probes {interval:?} apart");
+                let reason =
+                    "each must be 1 s to 32767 s; no keepalive, or 60 s and 15 s, would do";
+                refuse("keepalive.idle", value, reason.into());
+            }
+            if !(1..=MOST_PROBES).contains(&probes) {
+                let reason = format!("1 to {MOST_PROBES} are possible");
+                refuse("keepalive.probes", probes.to_string(), reason);
+            }
+        }
+        let whole = Duration::from_millis(1)..=MOST_USER_TIMEOUT;
+        if let Some(time) = self.user_timeout.filter(|time| !whole.contains(time)) {
+            let reason = "1 ms to 24 days are possible; without a value it is the kernel's";
+            refuse("user_timeout", format!("{time:?}"), reason.into());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn refused(change: impl Fn(&mut Config)) -> Vec<&'static str> {
         let mut config = Config::listen("tcp://127.0.0.1:0").unwrap();
@@ -102,5 +140,28 @@ mod tests {
             let off = |c: &mut Config| (set(c), c.consumer_stall = None).1;
             assert_eq!(refused(off), ["on_consumer_stall"]);
         }
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_is_refused_before_it_ends_each_connection() {
+        let idle = |time: Duration| move |c: &mut Config| c.keepalive.idle = time;
+        assert_eq!(refused(idle(Duration::ZERO)), [""; 0]);
+        assert_eq!(refused(idle(Duration::from_secs(1))), [""; 0]);
+        assert_eq!(refused(idle(MOST_KEEPALIVE)), [""; 0]);
+        assert_eq!(
+            refused(idle(Duration::from_millis(999))),
+            ["keepalive.idle"]
+        );
+        let late = MOST_KEEPALIVE + Duration::from_secs(1);
+        assert_eq!(refused(idle(late)), ["keepalive.idle"]);
+        let often = |c: &mut Config| c.keepalive.interval = Duration::from_millis(250);
+        assert_eq!(refused(often), ["keepalive.idle"]);
+        assert_eq!(refused(|c| c.keepalive.probes = 0), ["keepalive.probes"]);
+        assert_eq!(refused(|c| c.keepalive.probes = 128), ["keepalive.probes"]);
+        let user = |time: Duration| move |c: &mut Config| c.user_timeout = Some(time);
+        assert_eq!(refused(user(MOST_USER_TIMEOUT)), [""; 0]);
+        assert_eq!(refused(user(Duration::ZERO)), ["user_timeout"]);
+        let long = MOST_USER_TIMEOUT + Duration::from_secs(1);
+        assert_eq!(refused(user(long)), ["user_timeout"]);
     }
 }
