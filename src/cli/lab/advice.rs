@@ -121,7 +121,7 @@ pub(crate) fn advice(scenario: &Scenario, rows: &[Row]) -> Advice {
                 "--stall-timeout {stall}s, longer than any stop that you want to live through. What is paused for longer \
                  is closed and counted: this frees the descriptors of senders that left while the ring was full."
             ),
-            section: "stalled-consumers",
+            section: "stalled-connections",
         },
     ];
     command += &format!(" --max-connections {connections} --stall-timeout {stall}s");
