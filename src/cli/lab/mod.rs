@@ -75,6 +75,7 @@ impl Lab {
 
     /// Plays all, and writes what was asked for.
     pub(crate) fn run(&self, designs: &[&'static Design]) -> Result<()> {
+        let scenario = self.scenario.played();
         // Before the first run, which takes its time.
         let html = self.html.as_deref().map(create).transpose()?;
         let chart = self.chart.as_deref().map(create).transpose()?;
@@ -87,8 +88,8 @@ impl Lab {
                 designs.len(),
                 design.name
             ));
-            let row = play::play(design, &self.scenario)
-                .with_context(|| format!("design {}", design.name))?;
+            let row =
+                play::play(design, &scenario).with_context(|| format!("design {}", design.name))?;
             say(format_args!(
                 "lab: {}: delivered {} of {}, lost {}, stuck {}",
                 row.design.name, row.delivered, row.sent, row.lost, row.stuck
@@ -96,35 +97,35 @@ impl Lab {
             rows.push(row);
         }
         if let Some(mut file) = raw {
-            self.write_raw(&mut file, &rows)?;
+            write_raw(&mut file, &scenario, &rows)?;
         }
         if let Some(mut file) = chart {
-            file.write_all(chart::sheet(&rows, &self.scenario).as_bytes())?;
+            file.write_all(chart::sheet(&rows, &scenario).as_bytes())?;
         }
         if let Some(mut file) = html {
-            file.write_all(page::page(&rows, &self.scenario).as_bytes())?;
+            file.write_all(page::page(&rows, &scenario).as_bytes())?;
         }
         Ok(io::stdout().write_all(row::table(&rows).as_bytes())?)
     }
+}
 
-    fn write_raw(&self, file: &mut File, rows: &[Row]) -> io::Result<()> {
-        let mut out = io::BufWriter::new(file);
-        for (number, plan) in plan::plans(&self.scenario).iter().enumerate() {
-            let leave = plan
-                .leave
-                .map(|leave| json!({ "ms": leave.at.as_millis() as u64, "resets": leave.resets }));
-            let connect = plan.connect_at.as_millis() as u64;
-            let line = json!({
-                "kind": "plan", "sender": number, "connect_ms": connect, "leave": leave,
-                "trickles": plan.trickles, "most": plan.most(&self.scenario),
-            });
-            writeln!(out, "{line}")?;
-        }
-        for line in rows.iter().flat_map(Row::raw) {
-            writeln!(out, "{line}")?;
-        }
-        out.flush()
+fn write_raw(file: &mut File, scenario: &Scenario, rows: &[Row]) -> io::Result<()> {
+    let mut out = io::BufWriter::new(file);
+    for (number, plan) in plan::plans(scenario).iter().enumerate() {
+        let leave = plan
+            .leave
+            .map(|leave| json!({ "ms": leave.at.as_millis() as u64, "resets": leave.resets }));
+        let connect = plan.connect_at.as_millis() as u64;
+        let line = json!({
+            "kind": "plan", "sender": number, "connect_ms": connect, "leave": leave,
+            "trickles": plan.trickles, "most": plan.most(scenario),
+        });
+        writeln!(out, "{line}")?;
     }
+    for line in rows.iter().flat_map(Row::raw) {
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
 }
 
 fn create(path: &Path) -> Result<File> {

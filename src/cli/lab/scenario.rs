@@ -119,6 +119,18 @@ pub(crate) struct Stall {
 }
 
 impl Stall {
+    const NONE: Self = Self {
+        length: Duration::ZERO,
+        at: Duration::ZERO,
+        consumer: None,
+    };
+    /// The last one that is played if none is asked for.
+    const DEFAULT_HANG: Self = Self {
+        length: Duration::from_secs(60),
+        at: Duration::from_millis(4300),
+        consumer: None,
+    };
+
     pub(crate) fn end(self) -> Duration {
         self.at + self.length
     }
@@ -136,13 +148,8 @@ impl FromStr for Stall {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let never = Self {
-            length: Duration::ZERO,
-            at: Duration::ZERO,
-            consumer: None,
-        };
         if text == "none" {
-            return Ok(never);
+            return Ok(Self::NONE);
         }
         let (length, rest) = text.split_once('@').ok_or(
             "must be TIME@TIME like 5s@2s (for how long, and when), with /N for consumer N alone, or `none`",
@@ -211,6 +218,18 @@ impl Scenario {
         let descriptors = self.descriptors.iter();
         words.extend(descriptors.map(|n| format!("--descriptors={n}")));
         words
+    }
+
+    /// What is played of it: a short run has no place for the hang that nobody asked for. It would only break
+    /// what the consumer still has to take when the senders have ended.
+    pub(crate) fn played(&self) -> Self {
+        let mut played = self.clone();
+        let length = self.length();
+        played.stalls.retain(|stall| stall.at < length);
+        if played.stalls.is_empty() {
+            played.stalls.push(Stall::NONE);
+        }
+        played
     }
 
     pub(crate) fn length(&self) -> Duration {
@@ -299,6 +318,13 @@ impl Scenario {
                 }
             ));
         }
+        let late = |stall: &&Stall| stall.at >= self.length() && **stall != Stall::DEFAULT_HANG;
+        if let Some(stall) = self.stalls.iter().find(late) {
+            return Err(format!(
+                "--stall {stall}: begins when the senders have ended; before --seconds {} would do",
+                self.seconds
+            ));
+        }
         let (most, why) = most_senders();
         if self.senders > most {
             return Err(format!(
@@ -318,12 +344,15 @@ impl Scenario {
         if self.senders as u64 * each > MOST_BYTES {
             return Err(format!(
                 "--senders {}: with {} messages of {} B each they would send more than {} MiB, which the worst \
-                 design keeps in memory; at most {} would do, or less of --rate, --size or --seconds",
+                 design keeps in memory; {}less of --rate, --size or --seconds would do",
                 self.senders,
                 self.each(),
                 self.size,
                 MOST_BYTES >> 20,
-                MOST_BYTES / each,
+                match MOST_BYTES / each {
+                    0 => String::new(),
+                    most => format!("at most {most} or "),
+                },
             ));
         }
         Ok(())
@@ -428,7 +457,7 @@ pub(super) mod tests {
             (&["--size=10"], "64 to 65536"),
             (&["--seconds=61"], "1 to 60"),
             (&["--senders=1000000"], "at most "),
-            (&["--rate=1000000"], "would do"),
+            (&["--rate=1000000"], "memory; less of --rate,"),
             (&["--skew=90%", "--senders=1"], "2 senders"),
             (&["--stall=1s@1s/2"], "makes 1 consumer;"),
             (&["--stall=1s@1s/3", "--consumer-rate=5,5"], "2 consumers;"),
@@ -450,6 +479,23 @@ pub(super) mod tests {
                 .validate()
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn a_stall_begins_among_the_senders_or_is_not_played() {
+        let refused = |words: &[&str]| scenario(words).validate().unwrap_err();
+        let said = refused(&["--stall=5s@20s"]);
+        assert!(said.contains("--stall 5s@20s: begins when"), "{said}");
+        assert!(said.contains("before --seconds 5"), "{said}");
+        let stalls = |words: &[&str]| {
+            let scenario = scenario(words);
+            scenario.validate().unwrap();
+            list(&scenario.played().stalls)
+        };
+        assert_eq!(stalls(&[]), "2s@1s,1m@4300ms");
+        assert_eq!(stalls(&["--seconds=4"]), "2s@1s");
+        assert_eq!(stalls(&["--seconds=1", "--stall=1m@4300ms"]), "none");
+        assert_eq!(stalls(&["--stall=none"]), "none");
     }
 
     #[test]
