@@ -119,7 +119,14 @@ pub(crate) fn advice(scenario: &Scenario, rows: &[Row]) -> Advice {
             ]),
             so: format!(
                 "--stall-timeout {stall}s, longer than any stop that you want to live through. What is paused for longer \
-                 is closed and counted: this frees the descriptors of senders that left while the ring was full."
+                 is closed and counted: this frees the descriptors of senders that left while the ring was full.{}",
+                match scenario.tricklers {
+                    0 => "",
+                    _ => {
+                        " Tricklers that left in the middle of a message are among them: fanin does not read who \
+                         waits for its ring, and so cannot know yet that nothing will come of it."
+                    }
+                }
             ),
             section: "stalled-connections",
         },
@@ -392,6 +399,8 @@ mod tests {
         assert!(said(&["--consumer-rate", "9999,99"]).contains("and one takes 99"));
         assert!(!said(&["--consumer-rate", "9999,9999"]).contains("and one takes"));
         assert!(!said(&["--tricklers", "0%"]).contains("--least-rate"));
+        assert!(!said(&["--tricklers", "0%"]).contains("Tricklers that left"));
+        assert!(said(&[]).contains("Tricklers that left"));
         let ring = |words: &[&str]| advice(&scenario(words), &[]).command;
         // 3.2 MB a second and four seconds are 12 MB with what lies beside them.
         assert!(ring(&["--stall", "4s@1s"]).contains("--ring 16MiB"));
