@@ -5,6 +5,7 @@
 
 mod args;
 mod check;
+mod effect;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -30,6 +31,7 @@ use rustix::io::Errno;
 
 use self::args::{Cli, Command, Serve};
 use self::check::Never;
+use self::effect::Kernel;
 use self::given::{Given, Origins, Refused};
 use self::lab::Lab;
 use self::notes::{Notes, say};
@@ -162,6 +164,9 @@ fn prepare(serve: &Serve, origins: &Origins) -> Result<Prepared, Refusal> {
         return Err(refused(anyhow::Error::msg(errors.join("\nfanin: "))));
     }
     notes.extend(settled.notice);
+    notes.extend(effect::alone(checked.config(), |option| {
+        origins.is_given(option)
+    }));
     let mut memory = checked.memory();
     let (sinks, record) = (
         others.consumers,
@@ -182,7 +187,9 @@ fn prepare(serve: &Serve, origins: &Origins) -> Result<Prepared, Refusal> {
 
 /// `fanin check`.
 fn explain(serve: &Serve, origins: &Origins) -> Result<(), Refusal> {
-    let prepared = prepare(serve, origins)?;
+    let mut prepared = prepare(serve, origins)?;
+    let beyond = effect::beyond(prepared.checked.config(), &Kernel::read());
+    prepared.notes.extend(beyond);
     let what = serve.config.as_deref();
     let text = check::text(&prepared, origins, what);
     Ok(io::stdout()
