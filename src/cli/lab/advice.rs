@@ -9,6 +9,8 @@ use super::row::Row;
 use super::scenario::Scenario;
 use super::story::{count, grouped};
 
+/// The ring that fanin takes when none is given.
+const RING: u64 = 4 << 20;
 /// A ring beyond this is said, and thought over.
 const LARGE: u64 = 1 << 30;
 /// Descriptors beside those of connections.
@@ -162,7 +164,12 @@ fn ring(scenario: &Scenario, rows: &[Row], stops: &Stops, command: &mut String) 
     let seconds = stops.longest.as_secs_f64();
     // A quarter more for headers and for what lies behind the high mark.
     let need = (bytes as f64 * seconds * 1.25) as u64;
-    let ring = need.next_power_of_two().max(4 << 20);
+    let taken = scenario.consumer_rate().filter(|rate| *rate < messages);
+    let ring = match taken {
+        None => need.next_power_of_two().max(RING),
+        // It is full most of the time, whatever its size.
+        Some(_) => RING,
+    };
     *command += &format!(" --ring {}MiB", ring >> 20);
     let much = if ring > LARGE {
         " That is much memory: think whether these senders could wait instead."
@@ -184,11 +191,23 @@ fn ring(scenario: &Scenario, rows: &[Row], stops: &Stops, command: &mut String) 
                 Row::nobody,
             ),
         ]),
-        so: format!(
-            "--ring {}MiB takes them without a sender noticing. A smaller one loses nothing either: TCP holds the senders for \
-             the rest of the time.{much}",
-            ring >> 20
-        ),
+        so: match taken {
+            None => format!(
+                "--ring {}MiB takes them without a sender noticing. A smaller one loses nothing either: TCP holds the senders \
+                 for the rest of the time.{much}",
+                ring >> 20
+            ),
+            Some(rate) => {
+                let all = ring * scenario.consumers() as u64;
+                let late = all as f64 / (rate * scenario.size as u64) as f64;
+                format!(
+                    "More comes than is taken: the ring is full most of the time, and each message late by what is in \
+                     it, {late:.1} s for {}MiB. A larger one would only be later; a smaller one is in time sooner, \
+                     and loses nothing: TCP holds the senders.",
+                    ring >> 20
+                )
+            }
+        },
         section: "ring-full-pause-or-discard",
     }
 }
@@ -405,6 +424,14 @@ mod tests {
         // 3.2 MB a second and four seconds are 12 MB with what lies beside them.
         assert!(ring(&["--stall", "4s@1s"]).contains("--ring 16MiB"));
         assert!(ring(&["--stall", "none"]).contains("--ring 4MiB"));
+        // Where it is always full, a larger one makes messages later and helps nobody.
+        let overloaded = ["--stall", "4s@1s", "--consumer-rate", "4000"];
+        assert!(ring(&overloaded).contains("--ring 4MiB"));
+        let said = said(&overloaded);
+        assert!(
+            said.contains("late by what is in it, 2.6 s for 4MiB"),
+            "{said}"
+        );
     }
 
     #[test]
