@@ -108,6 +108,25 @@ pub(crate) struct Serve {
     /// Read what comes within so short a time together: fewer wake-ups, and a message waits at most as much longer (10us to 10ms); or off
     #[arg(long, value_name = "TIME", default_value = "off", value_parser = units::deadline, help_heading = "Threads and memory")]
     pub(crate) coalesce: Deadline,
+    /// Reads for one consumer's ring in a turn of a reactor, before the other rings have theirs
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 64,
+        help_heading = "Threads and memory"
+    )]
+    pub(crate) read_budget: usize,
+    /// Bytes that these reads bring at most; the one that goes beyond is the last
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = units::size, help_heading = "Threads and memory")]
+    pub(crate) byte_budget: usize,
+    /// Connections accepted from one listener in a turn, so that a storm of them does not starve those that are there
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 16,
+        help_heading = "Threads and memory"
+    )]
+    pub(crate) accept_budget: usize,
 
     /// Connections at once [default: 10000, fewer if the descriptor limit is lower]
     #[arg(long, value_name = "N", help_heading = "Connections")]
@@ -288,6 +307,9 @@ impl Serve {
         config.staging_bytes = self.staging;
         config.receive_buffer = self.receive_buffer;
         config.coalesce = self.coalesce.0;
+        config.budgets.reads = self.read_budget;
+        config.budgets.bytes = self.byte_budget;
+        config.budgets.accepts = self.accept_budget;
         config.backlog = self.backlog;
         config.deadlines.idle = self.idle_timeout.0;
         config.deadlines.message = self.message_timeout.0;
@@ -339,7 +361,7 @@ impl Serve {
 }
 
 /// A setting's name in the library, and its option.
-const OPTIONS: [(&str, &str); 38] = [
+const OPTIONS: [(&str, &str); 41] = [
     ("listeners", "--listen"),
     ("framing", "--framing"),
     ("consumers", "--consumers"),
@@ -355,6 +377,9 @@ const OPTIONS: [(&str, &str); 38] = [
     ("staging_bytes", "--staging"),
     ("receive_buffer", "--receive-buffer"),
     ("coalesce", "--coalesce"),
+    ("budgets.reads", "--read-budget"),
+    ("budgets.bytes", "--byte-budget"),
+    ("budgets.accepts", "--accept-budget"),
     ("backlog", "--backlog"),
     ("deadlines.idle", "--idle-timeout"),
     ("deadlines.message", "--message-timeout"),
@@ -446,6 +471,7 @@ mod tests {
         let theirs = Config::default();
         assert_eq!(ours.deadlines, theirs.deadlines);
         assert_eq!(ours.keepalive, theirs.keepalive);
+        assert_eq!(ours.budgets, theirs.budgets);
         assert_eq!(ours.user_timeout, theirs.user_timeout);
         assert_eq!(ours.rates, theirs.rates);
         assert_eq!(ours.max_message, theirs.max_message);

@@ -96,7 +96,11 @@ const LAYERS: &[Layer] = &[
 ];
 
 /// What limits nothing that comes in.
-const BESIDE: [(&str, &[&str]); 3] = [
+const BESIDE: [(&str, &[&str]); 4] = [
+    (
+        "Rings and listeners take turns after so much",
+        &["read-budget", "byte-budget", "accept-budget"],
+    ),
     ("What comes close together is read together", &["coalesce"]),
     (
         "At the end everybody has so long to finish",

@@ -110,6 +110,9 @@ fn took(config: &Config, option: &str, value: &str) {
         "--consumers" => assert_eq!(config.consumers, count()),
         "--reactors" => assert_eq!(config.reactors, count()),
         "--backlog" => assert_eq!(config.backlog as usize, count()),
+        "--read-budget" => assert_eq!(config.budgets.reads, count()),
+        "--byte-budget" => assert_eq!(config.budgets.bytes, size()),
+        "--accept-budget" => assert_eq!(config.budgets.accepts, count()),
         "--coalesce" => assert_eq!(config.coalesce, time()),
         "--idle-timeout" => assert_eq!(config.deadlines.idle, time()),
         "--message-timeout" => assert_eq!(config.deadlines.message, time()),
@@ -174,6 +177,9 @@ fn said_again(serve: &Serve, config: &Config) -> impl Iterator<Item = String> {
         say("max-connections", most.to_string());
     }
     say("backlog", config.backlog.to_string());
+    say("read-budget", config.budgets.reads.to_string());
+    say("byte-budget", config.budgets.bytes.to_string());
+    say("accept-budget", config.budgets.accepts.to_string());
     for (option, deadline) in [
         ("idle-timeout", config.deadlines.idle),
         ("message-timeout", config.deadlines.message),

@@ -164,6 +164,7 @@ impl Checked {
                 reroute: config.on_consumer_gone == OnConsumerGone::Reroute,
                 drain_timeout: config.drain_timeout,
                 coalesce: config.coalesce,
+                budgets: config.budgets,
                 at_limit: config.at_max_connections,
                 admission: admission.clone(),
                 sources: sources.clone(),

@@ -199,6 +199,7 @@ impl Config {
         }
         self.rates.check(&self.listeners, &mut refuse);
         self.per_source.check(&mut refuse);
+        super::budgets::check(&self.budgets, &mut refuse);
         let (ring_bytes, low, high) = self.ring(&mut refuse);
         if errors.is_empty() {
             Ok(Checked {

@@ -4,6 +4,7 @@
 //! Above all rooms, imported by none of them: each room is handed its own parameters.
 
 mod bind;
+mod budgets;
 mod check;
 mod listen;
 mod never;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use crate::frame::Framing;
 use crate::net::Keepalive;
-use crate::policy::{AtLimit, LeastRate, Route};
+use crate::policy::{AtLimit, Budgets, LeastRate, Route};
 
 pub use self::bind::{BindError, Fanin};
 pub use self::check::{Checked, ConfigError, ConfigErrors};
@@ -73,6 +74,8 @@ pub struct Config {
     /// together cost one wake-up then. No byte waits longer for that, beside the kernel's slack of some 50 µs;
     /// and less where much comes. 10 µs to 10 ms; `None`: not at all.
     pub coalesce: Option<Duration>,
+    /// What is done in one turn of a reactor before others have theirs.
+    pub budgets: Budgets,
     /// `listen(2)`'s backlog.
     pub backlog: u32,
     /// The clocks of a connection.
@@ -248,6 +251,7 @@ impl Default for Config {
             staging_bytes: 64 << 20,
             receive_buffer: 64 << 10,
             coalesce: None,
+            budgets: Budgets::default(),
             backlog: 1024,
             deadlines: Deadlines::default(),
             least_rate: None,

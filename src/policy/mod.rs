@@ -2,6 +2,7 @@
 //!
 //! In: facts. Out: a choice. Never here: a connection, a ring, a clock.
 
+mod budgets;
 mod eviction;
 mod fairness;
 mod pressure;
@@ -12,6 +13,7 @@ mod victim;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+pub use self::budgets::Budgets;
 pub use self::eviction::AtLimit;
 pub(crate) use self::eviction::{AtRest, Victim};
 pub(crate) use self::fairness::{Fairness, Mean, Share, Shares, WORDS};

@@ -12,10 +12,6 @@ use crate::net::{AcceptError, Net, Refusal};
 use crate::peer::Peer;
 use crate::policy::AtLimit;
 
-/// Connections accepted from one listener in one turn, so that a storm of them does not starve those
-/// that are there (memcached, HAProxy and quinn have such a budget, 4 to 64).
-const ACCEPT_BUDGET: usize = 16;
-
 /// Neighbours in the order of coming are far from one another, and all are spread evenly: multiples of the
 /// golden ratio.
 fn spread(generation: u32) -> u8 {
@@ -31,7 +27,7 @@ impl<N: Net> Reactor<N> {
                 self.listeners[place].machine.handle_free();
             }
             self.listen_again(place);
-            for _ in 0..ACCEPT_BUDGET {
+            for _ in 0..self.budgets.accepts {
                 if !self.listeners[place].machine.may_accept() {
                     break;
                 }

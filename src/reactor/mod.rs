@@ -78,13 +78,11 @@ use crate::edges;
 use crate::frame::{Cut, Framing, Limits};
 use crate::net::{Event, Mio, Net, Now, Token, Watch};
 use crate::peer::ConnectionId;
+use crate::policy::Budgets;
 use crate::policy::{AtLimit, Fairness, LeastRate, Route};
 use crate::ring::Parked;
 use crate::status::ClosedInfo;
 
-/// Reads, and bytes, for one ring in one turn; then everybody else has a turn.
-const READ_BUDGET: usize = 64;
-const BYTE_BUDGET: usize = 1 << 20;
 /// A turn that takes longer is counted.
 const LONG_TURN: Duration = Duration::from_millis(50);
 /// Ended connections that are remembered.
@@ -139,6 +137,7 @@ pub(crate) struct Parts<L> {
     pub(crate) reroute: bool,
     pub(crate) drain_timeout: Duration,
     pub(crate) coalesce: Option<Duration>,
+    pub(crate) budgets: Budgets,
     pub(crate) at_limit: AtLimit,
     pub(crate) admission: Arc<Admission>,
     /// If sources are limited.
@@ -201,6 +200,7 @@ pub struct Reactor<N: Net = Mio> {
     reroute: bool,
     drain_timeout: Duration,
     coalesce: Option<Coalesce>,
+    budgets: Budgets,
     at_limit: AtLimit,
     admission: Arc<Admission>,
     sources: Option<Arc<Sources>>,
@@ -284,6 +284,7 @@ impl<N: Net> Reactor<N> {
             reroute: parts.reroute,
             drain_timeout: parts.drain_timeout,
             coalesce: parts.coalesce.map(Coalesce::new),
+            budgets: parts.budgets,
             at_limit: parts.at_limit,
             admission: parts.admission,
             sources: parts.sources,
@@ -451,8 +452,8 @@ impl<N: Net> Reactor<N> {
         for offset in 0..lanes {
             let lane = (self.first_lane + offset) % lanes;
             let mut bytes = 0;
-            for _ in 0..READ_BUDGET {
-                if self.lanes[lane].is_pausing() || bytes >= BYTE_BUDGET {
+            for _ in 0..self.budgets.reads {
+                if self.lanes[lane].is_pausing() || bytes >= self.budgets.bytes {
                     break;
                 }
                 if self.lanes[lane].is_blocked() {

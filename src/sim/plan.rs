@@ -225,6 +225,12 @@ fn config(random: &mut Random) -> Config {
     if random.permille(150) {
         config.coalesce = random.one_of(&[Some(ms(1)), Some(ms(10))]);
     }
+    if random.permille(100) {
+        let budgets = &mut config.budgets;
+        budgets.reads = random.one_of(&[1, 3]);
+        budgets.bytes = random.one_of(&[1, 4096]);
+        budgets.accepts = random.one_of(&[1, 2]);
+    }
     config.on_full = random.one_of(&[OnFull::Pause, OnFull::Pause, OnFull::Discard]);
     config.pressure.after = random.one_of(&[None, Some(ms(1)), Some(ms(5)), Some(ms(100))]);
     if config.pressure.after.is_some() {

@@ -175,6 +175,7 @@ impl Stage {
             reroute: false,
             drain_timeout: Duration::from_secs(1),
             coalesce: None,
+            budgets: Default::default(),
             at_limit: Default::default(),
             admission: Arc::new(Admission::new(2000, [None].into_iter())),
             sources: None,
