@@ -2,7 +2,6 @@
 //!
 //! In: sockets. Out: edges and bytes. Never here: a wait outside `poll`.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 use rustix::net::{RecvFlags, Shutdown, SocketAddrAny, SocketFlags};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
-use super::{Event, Keepalive, Net, Now, Refusal, Token, Watch};
+use super::{Event, Keepalive, Net, Refusal, Token, Watch};
 use crate::peer::Peer;
 use crate::ring::Wake;
 use crate::status::BoundAddr;
@@ -26,9 +25,6 @@ use crate::status::BoundAddr;
 /// Edges taken by one poll: the kernel keeps the rest in order, so this is also how long one event
 /// can hold up another.
 const EVENTS: usize = 1024;
-
-/// A time of day that is set anew is noticed as late.
-const WALL_EVERY: Duration = Duration::from_millis(10);
 
 const WAKER: mio::Token = mio::Token(usize::MAX);
 
@@ -39,8 +35,6 @@ pub struct Mio {
     events: Events,
     waker: Arc<MioWaker>,
     start: Instant,
-    /// The time of day, and when it was asked for.
-    wall: Cell<(Duration, SystemTime)>,
     /// Given up for a moment to accept and close a peer when no other descriptor is left.
     reserve: Option<File>,
     /// Where it listened, for when it is to listen there again.
@@ -94,23 +88,10 @@ impl Mio {
             events: Events::with_capacity(EVENTS),
             waker,
             start: Instant::now(),
-            wall: Cell::new((Duration::ZERO, SystemTime::now())),
             reserve: open_reserve(),
             places: Vec::new(),
             options: None,
         })
-    }
-
-    /// The time of day, asked for now and then: a reactor asks for the time each turn.
-    fn wall(&self, since_start: Duration) -> SystemTime {
-        let (asked, wall) = self.wall.get();
-        let passed = since_start.saturating_sub(asked);
-        if passed < WALL_EVERY {
-            return wall + passed;
-        }
-        let wall = SystemTime::now();
-        self.wall.set((since_start, wall));
-        wall
     }
 
     /// It may be asked to listen again at these addresses, in the order of the listeners.
@@ -155,12 +136,12 @@ impl Net for Mio {
         Ok(())
     }
 
-    fn now(&self) -> Now {
-        let since_start = self.start.elapsed();
-        Now {
-            since_start,
-            wall: self.wall(since_start),
-        }
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn wall(&self, at: Duration) -> SystemTime {
+        SystemTime::now() - self.now().saturating_sub(at)
     }
 
     fn waker(&self) -> Arc<dyn Wake> {

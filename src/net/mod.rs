@@ -45,15 +45,6 @@ pub enum Watch {
     HangUp,
 }
 
-/// The time of a turn.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// Monotonic, since the reactor was made.
-    pub since_start: Duration,
-    /// For people.
-    pub wall: SystemTime,
-}
-
 /// A network with edges, one for each reactor.
 pub trait Net {
     /// A listening socket.
@@ -70,8 +61,11 @@ pub trait Net {
         std::thread::sleep(time);
     }
 
-    /// The time; the reactor asks once a turn.
-    fn now(&self) -> Now;
+    /// Monotonic time since the network was made; the reactor asks twice a turn.
+    fn now(&self) -> Duration;
+
+    /// What clocks for people said then, which was just now.
+    fn wall(&self, at: Duration) -> SystemTime;
 
     /// What ends a [`Net::poll`] from another thread.
     fn waker(&self) -> Arc<dyn Wake>;

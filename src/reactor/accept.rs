@@ -22,7 +22,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn accept(&mut self) {
         for place in 0..self.listeners.len() {
             let machine = &mut self.listeners[place].machine;
-            machine.handle_timeout(self.now.since_start);
+            machine.handle_timeout(self.now);
             if machine.is_full() && self.has_room(place) {
                 self.listeners[place].machine.handle_free();
             }
@@ -72,11 +72,11 @@ impl<N: Net> Reactor<N> {
                         Refusal::Nobody => listening.machine.handle_empty(),
                         // Who waits gets no second edge: a timer comes back to them.
                         Refusal::Told { .. } | Refusal::Failed => {
-                            listening.machine.handle_exhausted(self.now.since_start);
+                            listening.machine.handle_exhausted(self.now);
                         }
                     }
                 }
-                AcceptError::Broken => listening.machine.handle_exhausted(self.now.since_start),
+                AcceptError::Broken => listening.machine.handle_exhausted(self.now),
             },
         }
         if !refuses {
@@ -88,7 +88,7 @@ impl<N: Net> Reactor<N> {
     /// there is one.
     fn admit(&self, place: usize, peer: &Peer) -> Result<(), RefuseReason> {
         if let Some(sources) = &self.sources {
-            sources.enter(peer, self.now.since_start)?;
+            sources.enter(peer, self.now)?;
         }
         if self.at_limit == AtLimit::Refuse && !self.admission.try_enter(place) {
             if let Some(sources) = &self.sources {

@@ -97,7 +97,7 @@ impl Reactor<SimNet> {
         });
         Sight {
             reactor: self.index,
-            now: self.now.since_start,
+            now: self.now,
             starves: !self.starved.is_empty(),
             read_until: self.phase.read_until(),
             is_anybody_there: self.lanes.iter().any(|lane| !lane.gone),
@@ -323,9 +323,9 @@ impl Reactor<SimNet> {
     /// The reactor sleeps past nothing that is due, by looking at everything there is.
     fn check_patience(&self) {
         let sleeps = self.sleeps();
-        let now = self.now.since_start;
+        let now = self.now;
         // Later than what it went by, if a call took its time.
-        let asked = self.net.now().since_start;
+        let asked = self.net.now();
         let until = |at: Duration, what: &str| {
             let wakes = sleeps.map(|time| asked + time);
             assert!(

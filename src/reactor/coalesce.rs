@@ -54,7 +54,7 @@ impl<N: Net> Reactor<N> {
             return;
         };
         let apart = coalesce.handle_turn(self.counters.received.read());
-        let left = (self.now.since_start + apart).saturating_sub(now);
+        let left = (self.now + apart).saturating_sub(now);
         let nap = timeout.map_or(left, |timeout| left.min(timeout));
         if !nap.is_zero() {
             self.net.nap(nap);

@@ -111,7 +111,7 @@ impl<N: Net> Reactor<N> {
         let head = self.lanes[lane].longest_waiting()?;
         // Back from now: as a time since the start, a tick would mean another one after 397 days.
         let ticks = self.tick.wrapping_sub(self.slots[head].queued_at);
-        let queued = self.now.since_start.saturating_sub(tick_time(ticks));
+        let queued = self.now.saturating_sub(tick_time(ticks));
         Some(since.max(queued).saturating_add(self.stall?))
     }
 
@@ -119,7 +119,7 @@ impl<N: Net> Reactor<N> {
         for lane in 0..self.lanes.len() {
             for _ in 0..TIMER_BUDGET {
                 match self.stalls_at(lane) {
-                    Some(at) if at <= self.now.since_start => {}
+                    Some(at) if at <= self.now => {}
                     _ => break,
                 }
                 let Some(key) = self.lanes[lane].longest_waiting() else {

@@ -128,7 +128,7 @@ impl<N: Net> Reactor<N> {
         if self.phase != Phase::Running {
             return;
         }
-        let now = self.now.since_start;
+        let now = self.now;
         self.enter(Phase::Draining {
             half: now.saturating_add(within / 2),
             deadline: now.saturating_add(within),
@@ -144,7 +144,7 @@ impl<N: Net> Reactor<N> {
     }
 
     pub(crate) fn advance_drain(&mut self) {
-        let now = self.now.since_start;
+        let now = self.now;
         if let Phase::Draining {
             half,
             deadline,

@@ -24,7 +24,7 @@ impl<N: Net> Reactor<N> {
     pub(crate) fn begin_close(&mut self, key: u32, reason: CloseReason) {
         let until = match self.phase.read_until() {
             // Counted from now: as an absolute time, a distant end would wrap.
-            Some(until) => super::ticks(until.saturating_sub(self.now.since_start)),
+            Some(until) => super::ticks(until.saturating_sub(self.now)),
             None => self.clocks.linger,
         };
         let until = self.tick.wrapping_add(until);
@@ -266,7 +266,7 @@ impl<N: Net> Reactor<N> {
         self.counters.published.add(published);
         lane.grew = true;
         if tell_time.is_some() {
-            lane.told_time = Some(self.now.since_start);
+            lane.told_time = Some(self.now);
         }
         self.bury(key);
         true
@@ -297,7 +297,7 @@ impl<N: Net> Reactor<N> {
             listener: usize::from(slot.listener),
             consumer: usize::from(slot.consumer),
             reason: slot.conn.reason().unwrap_or(CloseReason::Shutdown),
-            at: self.now.wall,
+            at: self.net.wall(self.now),
             age: TICK * self.tick.wrapping_sub(slot.conn.opened()),
             books: slot.conn.books(),
             unread: slot.unread(),

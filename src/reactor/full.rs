@@ -119,7 +119,7 @@ impl<N: Net> Reactor<N> {
         debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
         self.counters.copied.add(copied as u64);
         if let Some(rates) = &mut self.rates {
-            rates.take(key, read, messages_read, self.now.since_start);
+            rates.take(key, read, messages_read, self.now);
         }
         self.after_read(key, read, n, closing);
         read
@@ -160,7 +160,7 @@ impl<N: Net> Reactor<N> {
         claim.commit(used, 0);
         lane.grew = true;
         if tell_time.is_some() {
-            lane.told_time = Some(self.now.since_start);
+            lane.told_time = Some(self.now);
         }
         lane.owing.remove(&mut self.slots, key);
         match self.slots[key].is_ready() {

@@ -99,7 +99,8 @@ impl<N: Net> Reactor<N> {
                 Duration::ZERO
             }
         };
-        let wall = |tick: Tick| -> SystemTime { self.now.wall - ago(tick) };
+        let now = self.net.wall(self.now);
+        let wall = |tick: Tick| -> SystemTime { now - ago(tick) };
         let lane = &self.lanes[usize::from(slot.consumer)];
         let ring_wait = (slot.place == Place::Ring && lane.is_pausing()).then(|| self.lasted(key));
         let (state, state_for) = match (conn.state(), ring_wait) {

@@ -76,7 +76,7 @@ use crate::close::CloseReason;
 use crate::conn::{Clocks, Tick};
 use crate::edges;
 use crate::frame::{Cut, Framing, Limits};
-use crate::net::{Event, Mio, Net, Now, Token, Watch};
+use crate::net::{Event, Mio, Net, Token, Watch};
 use crate::peer::ConnectionId;
 use crate::policy::Budgets;
 use crate::policy::{AtLimit, Fairness, LeastRate, Route};
@@ -170,7 +170,8 @@ struct Listening<L> {
 pub struct Reactor<N: Net = Mio> {
     index: usize,
     net: N,
-    now: Now,
+    /// When this turn began, since the reactor was made.
+    now: Duration,
     tick: Tick,
     events: Vec<Event>,
     listeners: Vec<Listening<N::Listener>>,
@@ -251,7 +252,7 @@ impl<N: Net> Reactor<N> {
             });
         }
         let now = net.now();
-        let tick = tick_of(now.since_start);
+        let tick = tick_of(now);
         let (command_sender, commands) = sync_channel(COMMANDS);
         let largest = parts.max_message + MARKS;
         Ok(Self {
@@ -335,19 +336,19 @@ impl<N: Net> Reactor<N> {
     }
 
     /// It is now, before and afterwards.
-    fn pass(&mut self, now: &mut Now, at_most: Option<Duration>) -> Result<Turn, RunError> {
+    fn pass(&mut self, now: &mut Duration, at_most: Option<Duration>) -> Result<Turn, RunError> {
         if self.phase == Phase::Ended {
             return self.ended();
         }
-        let timeout = self.patience(now.since_start, at_most);
-        self.coalesce(now.since_start, timeout);
+        let timeout = self.patience(*now, at_most);
+        self.coalesce(*now, timeout);
         self.events.clear();
         self.net
             .poll(&mut self.events, timeout)
             .map_err(RunError::System)?;
         self.now = self.net.now();
-        self.tick = tick_of(self.now.since_start);
-        self.fairness.handle_time(self.now.since_start);
+        self.tick = tick_of(self.now);
+        self.fairness.handle_time(self.now);
 
         self.take_events();
         self.take_orders();
@@ -370,7 +371,7 @@ impl<N: Net> Reactor<N> {
         self.free_dead();
         self.note_gauges();
         *now = self.net.now();
-        if now.since_start.saturating_sub(self.now.since_start) > LONG_TURN {
+        if now.saturating_sub(self.now) > LONG_TURN {
             self.counters.long_turns.add(1);
         }
         match self.phase {

@@ -16,7 +16,7 @@ impl<N: Net> Reactor<N> {
     /// How long it would sleep now.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn sleeps(&self) -> Option<Duration> {
-        self.patience(self.net.now().since_start, None)
+        self.patience(self.net.now(), None)
     }
 
     /// How long nothing is to be done, as far as we know.

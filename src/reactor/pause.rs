@@ -67,7 +67,7 @@ impl<N: Net> Reactor<N> {
         }
         let lane = &mut self.lanes[usize::from(slot.consumer)];
         slot.queued_at = self.tick;
-        slot.blocked_mark = lane.mark(self.now.since_start);
+        slot.blocked_mark = lane.mark(self.now);
         lane.fifo.push(&mut self.slots, key);
     }
 
@@ -108,7 +108,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn lasted(&self, key: u32) -> Duration {
         let slot = &self.slots[key];
         let lane = &self.lanes[usize::from(slot.consumer)];
-        lane.since(slot.blocked_mark, self.now.since_start)
+        lane.since(slot.blocked_mark, self.now)
     }
 
     /// Books the wait for its ring up to now: before a read, whose bytes have not waited.
@@ -119,7 +119,7 @@ impl<N: Net> Reactor<N> {
         }
         let slot = &mut self.slots[key];
         let lane = &self.lanes[usize::from(slot.consumer)];
-        slot.blocked_mark = lane.mark(self.now.since_start);
+        slot.blocked_mark = lane.mark(self.now);
         slot.conn.handle_held(tick_of(waited));
         slot.add_pause(PauseCause::Ring, waited);
         self.counters.add_pause(PauseCause::Ring, waited);
@@ -180,7 +180,7 @@ impl<N: Net> Reactor<N> {
 
     pub(super) fn resume_lanes(&mut self) {
         for (lane, counters) in self.lanes.iter_mut().zip(&self.counters.rings) {
-            if let Some(took) = lane.resume(self.now.since_start) {
+            if let Some(took) = lane.resume(self.now) {
                 counters.blocks.add(1);
                 counters.blocked_micros.add(took.as_micros() as u64);
                 counters.blocked_since.set(0);
@@ -189,7 +189,7 @@ impl<N: Net> Reactor<N> {
     }
 
     pub(super) fn block_lane(&mut self, lane: usize) -> bool {
-        let now = self.now.since_start;
+        let now = self.now;
         let blocked = self.lanes[lane].block(now);
         if blocked {
             self.counters.rings[lane]
@@ -202,11 +202,8 @@ impl<N: Net> Reactor<N> {
     /// Staging was given back: everybody who waited for it by then tries again, so many in a turn.
     pub(super) fn feed_starved(&mut self) {
         // First, for what it gives back is had in this turn.
-        if self
-            .starved_at()
-            .is_some_and(|at| at <= self.now.since_start)
-        {
-            self.starved_since = self.now.since_start;
+        if self.starved_at().is_some_and(|at| at <= self.now) {
+            self.starved_since = self.now;
             self.weigh_from = 0;
         }
         self.close_slow_holders();
@@ -216,7 +213,7 @@ impl<N: Net> Reactor<N> {
                 self.staging_freed = false;
                 self.last_called = self.starved.tail().unwrap_or(NONE);
                 // Not all of it has been spent all the time.
-                self.starved_since = self.now.since_start;
+                self.starved_since = self.now;
             }
             // Those who find no room again stand behind the last one.
             let Some(key) = self.starved.head() else {
@@ -291,7 +288,7 @@ impl<N: Net> Reactor<N> {
         self.dequeue(key);
         self.hold(key, PauseCause::Staging);
         if self.starved.is_empty() {
-            self.starved_since = self.now.since_start;
+            self.starved_since = self.now;
         }
         self.starved.push(&mut self.slots, key);
         // Its clocks run here; while it waited for its ring they stood still.

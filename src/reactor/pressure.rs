@@ -63,8 +63,7 @@ impl<N: Net> Reactor<N> {
             self.tell_pressure(&mut gate);
             if let Some(pressure) = &mut gate.decides {
                 let presses = self.together.presses();
-                self.together
-                    .set_shut(pressure.look(presses, self.now.since_start));
+                self.together.set_shut(pressure.look(presses, self.now));
             }
             let shut = self.together.is_shut();
             while let Ok((place, listener)) = gate.opened.1.try_recv() {
@@ -162,7 +161,7 @@ impl<N: Net> Reactor<N> {
             .raw_os_error()
             .and_then(|errno| u64::try_from(errno).ok());
         counters.errno.set(errno.unwrap_or(0));
-        let now = self.now.since_start;
+        let now = self.now;
         self.listeners[place].machine.handle_exhausted(now);
     }
 }

@@ -288,7 +288,7 @@ impl<N: Net> Reactor<N> {
         if slot.conn.reason().is_some() {
             return Some(usize::MAX);
         }
-        let now = nanos(self.now.since_start);
+        let now = nanos(self.now);
         let shaped = &mut rates.shaped[key as usize];
         let reads = shaped.reads(slot);
         let mut most = u64::MAX;
@@ -375,7 +375,7 @@ impl<N: Net> Reactor<N> {
         let (mut promised, mut called) = (0, 0);
         while called < most {
             let Some(rates) = &mut self.rates else { break };
-            let now = self.now.since_start;
+            let now = self.now;
             let Some(key) = rates.call_next(&mut self.slots, line, &mut promised, now) else {
                 break;
             };

@@ -69,8 +69,8 @@ impl<N: Net> Reactor<N> {
         }
         let limit = self.admission.waits_at(self.index, place)?;
         match self.victim(place, limit) {
-            Victim::Now(_) => Some(self.now.since_start),
-            Victim::In(time) => Some(self.now.since_start + time),
+            Victim::Now(_) => Some(self.now),
+            Victim::In(time) => Some(self.now + time),
             Victim::Nobody => None,
         }
     }

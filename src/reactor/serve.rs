@@ -155,10 +155,14 @@ pub(crate) fn framing_of<'a, S>(listener: &'a Framing, slot: &Slot<S>) -> &'a Fr
 impl<N: Net> Reactor<N> {
     /// What a `Time` record would say, if one is due on this lane.
     pub(crate) fn time_due(&self, lane: &Lane) -> Option<u64> {
-        let now = self.now.since_start;
+        let now = self.now;
         let due = lane.told_time.is_none_or(|told| now >= told + TIME_EVERY);
         due.then(|| {
-            let wall = self.now.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let wall = self
+                .net
+                .wall(self.now)
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
             u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX)
         })
     }
@@ -324,7 +328,7 @@ impl<N: Net> Reactor<N> {
         }
         slot.conn.handle_cut(published, discarded, staged_now);
         if let Some(rates) = &mut self.rates {
-            rates.take(key, read, messages, self.now.since_start);
+            rates.take(key, read, messages, self.now);
         }
         debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
         self.counters.published.add(published);
@@ -333,7 +337,7 @@ impl<N: Net> Reactor<N> {
         if published > 0 || discarded > 0 {
             lane.grew = true;
             if tell_time.is_some() {
-                lane.told_time = Some(self.now.since_start);
+                lane.told_time = Some(self.now);
             }
         }
         self.after_read(key, read, n, closing);

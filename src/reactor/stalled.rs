@@ -94,7 +94,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn note_progress(&mut self, stall: Option<Duration>) {
-        let now = self.now.since_start;
+        let now = self.now;
         for (lane, counters) in self.lanes.iter_mut().zip(&self.counters.rings) {
             let (position, released) = match lane.gone {
                 true => (0, (0, 0)),
@@ -126,7 +126,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn stall(&mut self, lane: usize) {
-        let (next, since) = (self.now.since_start, self.tick);
+        let (next, since) = (self.now, self.tick);
         self.set_pace(
             lane,
             Pace::Stalled {
@@ -163,7 +163,7 @@ impl<N: Net> Reactor<N> {
             Some(head) => {
                 let waited = tick_time(self.tick.wrapping_sub(self.slots[head].queued_at));
                 let left = tick_time(ticks(stall)).saturating_sub(waited);
-                Some(next.max(self.now.since_start + left))
+                Some(next.max(self.now + left))
             }
         }
     }
@@ -191,7 +191,7 @@ impl<N: Net> Reactor<N> {
     /// Ends some of a stalled consumer's connections: first those that wait for it, the longest waiting
     /// first; then the others, which would wait as soon as they had something to say.
     fn evict_some(&mut self, lane: usize, stall: Duration) {
-        let now = self.now.since_start;
+        let now = self.now;
         let Pace::Stalled { next, from, since } = self.lanes[lane].pace else {
             return;
         };

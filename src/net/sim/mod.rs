@@ -26,7 +26,7 @@ pub use self::random::Random;
 pub(crate) use self::state::Sent;
 use self::state::State;
 pub(crate) use self::truth::Truth;
-use super::{Event, Net, Now, Refusal, Token, Watch};
+use super::{Event, Net, Refusal, Token, Watch};
 use crate::peer::Peer;
 use crate::ring::{Wake, others};
 
@@ -379,13 +379,15 @@ impl Net for SimNet {
         self.step();
     }
 
-    fn now(&self) -> Now {
+    fn now(&self) -> Duration {
         let mut state = self.state.borrow_mut();
         state.ask(self.reactor);
-        Now {
-            since_start: state.start + state.now,
-            wall: state.wall(),
-        }
+        state.start + state.now
+    }
+
+    fn wall(&self, at: Duration) -> SystemTime {
+        let state = self.state.borrow();
+        state.wall(at - state.start)
     }
 
     fn waker(&self) -> Arc<dyn Wake> {

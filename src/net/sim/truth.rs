@@ -27,10 +27,11 @@ pub(crate) struct Truth {
 }
 
 impl State {
-    /// What the wall clock says.
-    pub(super) fn wall(&self) -> SystemTime {
-        let (_, by) = self.settings[self.settings.len() - 1];
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + by + self.now
+    /// What the wall clock said then.
+    pub(super) fn wall(&self, then: Duration) -> SystemTime {
+        let set = self.settings.iter().rev().find(|(at, _)| *at <= then);
+        let (_, by) = set.expect("the first is of the beginning");
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + *by + then
     }
 
     /// Did the wall clock say this between these moments?

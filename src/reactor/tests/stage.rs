@@ -55,11 +55,12 @@ impl Net for Scripted {
         self.0.time.set(self.0.time.get() + time);
     }
 
-    fn now(&self) -> Now {
-        Now {
-            since_start: self.0.time.get(),
-            wall: SystemTime::UNIX_EPOCH,
-        }
+    fn now(&self) -> Duration {
+        self.0.time.get()
+    }
+
+    fn wall(&self, at: Duration) -> SystemTime {
+        SystemTime::UNIX_EPOCH + at
     }
 
     fn waker(&self) -> Arc<dyn Wake> {
