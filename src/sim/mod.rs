@@ -28,6 +28,7 @@ use crate::books::Tally;
 use crate::close::{CloseReason, DiscardReason, RefuseReason};
 use crate::config::Config;
 use crate::consumer::{Batch, Ended};
+use crate::edges;
 pub use crate::edges::{Edge, Edges};
 pub use crate::net::sim::{Fault, Faults, Random};
 use crate::peer::{ConnectionId, Peer};
@@ -269,6 +270,7 @@ impl Simulation {
     }
 
     fn play(&self, mut random: Random) -> Outcome {
+        edges::begin();
         let plan = Plan::new(&mut random, self);
         let world = World::new(&plan, self, &mut random);
         let _told = Told::new(&world);
