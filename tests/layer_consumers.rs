@@ -7,7 +7,7 @@ mod world;
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
-use fanin::{CloseReason, OnConsumerStall, RunError};
+use fanin::{CloseReason, OnConsumerGone, OnConsumerStall, RunError};
 use support::flood::{Flood, SMALL};
 use support::pipe::{blocked, full_pipe};
 use support::{Fanin, PATIENCE, Place, serve, wait_for};
@@ -197,6 +197,50 @@ fn the_program_names_a_stalled_consumer_and_says_when_it_goes_on() {
     assert_eq!(report["consumers"][0]["stalled"], false);
     assert_eq!(report["consumers"][0]["stalls"], 1);
     assert_eq!(report["balanced"], true);
+}
+
+#[test]
+fn the_connections_of_a_consumer_that_is_dropped_end_a_few_at_a_time_where_others_live_on() {
+    const EACH: usize = 100;
+    let mut config = config();
+    config.consumers = 2;
+    config.on_consumer_gone = OnConsumerGone::Reroute;
+    let mut world = World::new(config);
+    let mut senders: Vec<_> = (0..2 * EACH).map(|_| world.connect()).collect();
+    world.until("all are there", |w| {
+        w.handle.snapshot().connections.open == 2 * EACH as u64
+    });
+    drop(world.consumer.take());
+    let mut lost = senders.iter_mut().step_by(2);
+    lost.by_ref()
+        .take(50)
+        .for_each(|sender| sender.write_all(b"read by nobody\n").unwrap());
+    let mut so_far = 0;
+    let mut came = Vec::new();
+    world.until("all of them are ended", |w| {
+        let now = w.closed(CloseReason::ConsumerGone);
+        assert!(now - so_far <= 32, "{} in one turn", now - so_far);
+        if now > so_far {
+            came.push(w.connect());
+        }
+        so_far = now;
+        now == EACH as u64
+    });
+    // Who was there lives on, and who came meanwhile is with them.
+    let stay = senders.iter_mut().skip(1).step_by(2);
+    for sender in stay.chain(&mut came) {
+        sender.write_all(b"for the other one\n").unwrap();
+    }
+    let due = EACH + came.len();
+    world.until("all of it is delivered", |w| w.audit.all().len() == due);
+    let snapshot = world.handle.snapshot();
+    assert!(snapshot.balanced(), "{snapshot:#?}");
+    assert_eq!(snapshot.bytes.received, 18 * due as u64);
+    assert_eq!(snapshot.unread, 15 * 50);
+    assert_eq!(snapshot.consumers[0].connections, 0);
+    assert_eq!(snapshot.consumers[0].blocked_for, None);
+    drop((senders, came));
+    world.until("closed", |w| w.handle.snapshot().connections.open == 0);
 }
 
 #[test]

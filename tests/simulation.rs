@@ -22,7 +22,7 @@ const THREADS: u64 = 2;
 const SEEDS: u64 = 2_000;
 
 /// Every step of every machine, as their diagrams have them.
-const EDGES: [Edge; 38] = [
+const EDGES: [Edge; 39] = [
     ("connection", "open", "paused"),
     ("connection", "open", "draining, delivers"),
     ("connection", "open", "draining, discards"),
@@ -35,6 +35,7 @@ const EDGES: [Edge; 38] = [
     ("connection", "draining, delivers", "closed"),
     ("connection", "draining, discards", "closed"),
     ("consumer", "going", "stalled"),
+    ("consumer", "going", "gone"),
     ("consumer", "stalled", "going"),
     ("listener", "idle", "ready"),
     ("listener", "idle", "closed"),
@@ -64,7 +65,8 @@ const EDGES: [Edge; 38] = [
 ];
 
 /// These take some thousand seeds more.
-const RARE: [Edge; 2] = [
+const RARE: [Edge; 3] = [
+    ("consumer", "stalled", "gone"),
     ("listener", "ready", "closed"),
     ("listener", "pressure", "closed"),
 ];

@@ -176,7 +176,8 @@ pub enum OnConsumerGone {
     /// Drain the others, then end with an error.
     #[default]
     Stop,
-    /// Close its connections, send new ones to the others; with the last one gone, as `Stop`.
+    /// Close its connections, 32 every 8 ms, and send new ones to the others; with the last one gone, as
+    /// `Stop`. Those whose turn has not come are not read.
     Reroute,
 }
 

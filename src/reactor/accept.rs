@@ -115,7 +115,7 @@ impl<N: Net> Reactor<N> {
         // Where connections of stalled consumers are ended, nobody new is sent to one; unless all are.
         let takes_new = (0..self.lanes.len()).any(|lane| self.takes_new(lane));
         let loads = self.lanes.iter().enumerate().map(|(place, lane)| {
-            let takes = !lane.gone && (!takes_new || self.takes_new(place));
+            let takes = !lane.is_gone() && (!takes_new || self.takes_new(place));
             takes.then_some(lane.connections)
         });
         let consumer = self.route.choose(listener, &peer, loads);
@@ -140,7 +140,7 @@ impl<N: Net> Reactor<N> {
         self.begin_rest(key);
         match opened {
             // The last consumer is gone, and its ring is nobody's.
-            Ok(()) if self.lanes[consumer].gone => self.end(key, CloseReason::ConsumerGone),
+            Ok(()) if self.lanes[consumer].is_gone() => self.end(key, CloseReason::ConsumerGone),
             Ok(()) if self.phase != Phase::Running => {
                 self.begin_close(key, CloseReason::Shutdown);
             }

@@ -26,6 +26,8 @@ pub(crate) struct Seen {
     pub(crate) id: ConnectionId,
     pub(crate) peer: Peer,
     pub(crate) consumer: usize,
+    /// Its consumer is gone.
+    pub(crate) is_orphan: bool,
     /// Its descriptor is open.
     pub(crate) open: bool,
     pub(crate) reason: Option<CloseReason>,
@@ -49,6 +51,8 @@ pub(crate) struct Sight {
     /// Until when connections that close are read, if there is a drain.
     pub(crate) read_until: Option<Duration>,
     pub(crate) is_anybody_there: bool,
+    /// Connections of one consumer that may be ended in one turn.
+    pub(crate) evict_budget: usize,
     pub(crate) fairness: Fairness,
     pub(crate) all: Vec<Seen>,
 }
@@ -62,6 +66,7 @@ impl Reactor<SimNet> {
                 id: self.id(key),
                 peer: slot.peer(),
                 consumer: usize::from(slot.consumer),
+                is_orphan: lane.is_gone(),
                 open: slot.stream.is_some(),
                 reason: slot.conn.reason(),
                 waits_for_ring: match lane.flow() {
@@ -85,6 +90,7 @@ impl Reactor<SimNet> {
             id: closed.id,
             peer: closed.peer,
             consumer: closed.consumer,
+            is_orphan: self.lanes[closed.consumer].is_gone(),
             open: false,
             reason: Some(closed.reason),
             waits_for_ring: None,
@@ -100,7 +106,8 @@ impl Reactor<SimNet> {
             now: self.now,
             starves: !self.starved.is_empty(),
             read_until: self.phase.read_until(),
-            is_anybody_there: self.lanes.iter().any(|lane| !lane.gone),
+            is_anybody_there: self.lanes.iter().any(|lane| !lane.is_gone()),
+            evict_budget: self.evict_budget,
             fairness: self.counters.fairness.read(),
             all: slots.chain(closed).collect(),
         }
@@ -225,7 +232,7 @@ impl Reactor<SimNet> {
                     "lane {at} resumes below its low mark"
                 );
                 assert!(
-                    lane.gone || lane.will_resume(),
+                    lane.connections > 0 && lane.is_gone() || lane.will_resume(),
                     "lane {at} is blocked, and nobody will wake for it"
                 );
             }
@@ -308,9 +315,10 @@ impl Reactor<SimNet> {
             !ended || conn.peer_end() != PeerEnd::Sending,
             "{key}: its peer has gone, unnoticed: {conn:?}"
         );
+        let is_pausing = self.lanes[usize::from(slot.consumer)].is_pausing();
         let waits = match slot.place {
-            Place::Ring => self.lanes[usize::from(slot.consumer)].is_pausing(),
-            Place::Owing => !conn.may_be_served(),
+            Place::Ring => is_pausing,
+            Place::Owing => is_pausing || !conn.may_be_served(),
             place => place != Place::Lingering,
         };
         assert!(
@@ -339,6 +347,7 @@ impl Reactor<SimNet> {
             match (slot.place, lane.flow()) {
                 (Place::Ring | Place::Owing, Flow::Flowing) => until(now, "somebody may be served"),
                 (Place::Lingering, _) => until(now, "somebody is to be read out"),
+                (Place::Ring | Place::Owing, _) if lane.is_gone() => {}
                 (Place::Ring, _) if lane.discards => until(now, "somebody is to be discarded"),
                 (Place::Rate, _) => {
                     let rates = self.rates.as_ref().expect("there are some");
@@ -365,8 +374,20 @@ impl Reactor<SimNet> {
                 }
             }
         }
+        for lane in &self.lanes {
+            let Pace::Gone(evicting) = lane.pace else {
+                continue;
+            };
+            let is_over = evicting.is_over();
+            assert!(!is_over || lane.connections == 0, "nobody will end them");
+            if !is_over {
+                until(evicting.next.min(now + TICK), "some are to be ended");
+            }
+            let position = lane.producer.position();
+            assert_eq!(lane.producer.released(), position, "read for nobody");
+        }
         if let Some(stall) = self.consumer_stall.after {
-            for lane in self.lanes.iter().filter(|lane| !lane.gone) {
+            for lane in self.lanes.iter().filter(|lane| !lane.is_gone()) {
                 if lane.producer.released() < lane.producer.position() {
                     until(now + stall / 4, "a look at a consumer");
                 }

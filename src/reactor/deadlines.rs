@@ -108,6 +108,10 @@ impl<N: Net> Reactor<N> {
         let Flow::Blocked { since } = self.lanes[lane].flow() else {
             return None;
         };
+        if self.lanes[lane].is_gone() {
+            // They are on their way out, each in its turn.
+            return None;
+        }
         let head = self.lanes[lane].longest_waiting()?;
         // Back from now: as a time since the start, a tick would mean another one after 397 days.
         let ticks = self.tick.wrapping_sub(self.slots[head].queued_at);

@@ -13,6 +13,7 @@ use std::io;
 use std::time::Duration;
 
 use super::slots::Place;
+use super::stalled::{Evicting, Pace};
 use super::{Lane, Listening, Reactor, sync_channel};
 use crate::close::CloseReason;
 use crate::edges;
@@ -220,7 +221,7 @@ impl<N: Net> Reactor<N> {
                 continue;
             }
             let lane = usize::from(self.slots[key].consumer);
-            if self.lanes[lane].gone || !self.publish_end(key) {
+            if self.lanes[lane].is_gone() || !self.publish_end(key) {
                 self.bury(key);
             }
         }
@@ -266,18 +267,20 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A consumer that was dropped has handed its end of the ring back: what is in there is walked and
-    /// booked, and its connections end.
+    /// booked, and its connections end. Where the others live on, they do so a few at a time.
     pub(crate) fn check_consumers(&mut self) {
         for place in 0..self.lanes.len() {
             let lane = &mut self.lanes[place];
-            if lane.gone {
+            if lane.is_gone() {
                 continue;
             }
             let Some(mut estate) = lane.producer.take_estate() else {
                 continue;
             };
             let lost = estate.abandon_rest();
-            lane.gone = true;
+            // It is empty: who waited for room did so until now.
+            self.resume_lanes();
+            self.set_pace(place, Pace::Gone(Evicting::OVER));
             if matches!(self.phase, Phase::Settling { .. } | Phase::Ended) {
                 // It had been told the end, and left; or it left too early.
                 if lost > 0 {
@@ -286,13 +289,12 @@ impl<N: Net> Reactor<N> {
                 }
                 continue;
             }
-            for key in self.slots.keys(0, usize::MAX) {
-                if usize::from(self.slots[key].consumer) == place {
-                    self.end(key, CloseReason::ConsumerGone);
-                    self.bury(key);
-                }
+            let alive = self.lanes.iter().any(|lane| !lane.is_gone());
+            if self.reroute && alive && self.phase == Phase::Running {
+                self.begin_to_evict(place);
+                continue;
             }
-            let alive = self.lanes.iter().any(|lane| !lane.gone);
+            self.end_of_the_gone();
             if !self.reroute || !alive {
                 self.failure
                     .get_or_insert(RunError::ConsumerGone { consumer: place });
@@ -302,6 +304,16 @@ impl<N: Net> Reactor<N> {
                     Duration::ZERO
                 };
                 self.begin_drain(within);
+            }
+        }
+    }
+
+    /// The whole ends: nobody is better off if those without a consumer do so later.
+    fn end_of_the_gone(&mut self) {
+        for key in self.slots.keys(0, usize::MAX) {
+            if self.lanes[usize::from(self.slots[key].consumer)].is_gone() {
+                self.end(key, CloseReason::ConsumerGone);
+                self.bury(key);
             }
         }
     }

@@ -194,7 +194,7 @@ impl<N: Net> Reactor<N> {
         self.leave_source(key);
         self.wheel.unset(&mut self.slots, key);
         let slot = &self.slots[key];
-        if slot.conn.books().received == 0 || self.lanes[usize::from(slot.consumer)].gone {
+        if slot.conn.books().received == 0 || self.lanes[usize::from(slot.consumer)].is_gone() {
             return self.bury(key);
         }
         if slot.place != Place::Ring {
@@ -278,7 +278,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         self.dequeue(key);
-        let why = match self.lanes[usize::from(self.slots[key].consumer)].gone {
+        let why = match self.lanes[usize::from(self.slots[key].consumer)].is_gone() {
             true => DiscardReason::ConsumerGone,
             false => DiscardReason::CutAtEnd,
         };

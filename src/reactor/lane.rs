@@ -7,6 +7,8 @@
 //!     └──────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! One whose consumer is gone is full until its last connection has ended.
+//!
 //! In: room, and the lack of it. Out: blocked or not, and for how long in all.
 //! Never here: a connection's state.
 
@@ -57,8 +59,6 @@ pub(crate) struct Lane {
     low: usize,
     high: usize,
     pub(crate) connections: usize,
-    /// The consumer is gone; nothing is published any more.
-    pub(crate) gone: bool,
     /// Something was published in this turn.
     pub(crate) grew: bool,
     /// When the last `Time` record was written.
@@ -82,7 +82,6 @@ impl Lane {
             low,
             high,
             connections: 0,
-            gone: false,
             grew: false,
             told_time: None,
             progress: Progress::new(),
@@ -103,15 +102,20 @@ impl Lane {
         self.flow != Flow::Flowing
     }
 
+    /// The consumer is; nothing is published any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.pace, Pace::Gone(_))
+    }
+
     /// Are its connections held up?
     pub(crate) fn is_pausing(&self) -> bool {
-        self.is_blocked() && !self.discards
+        self.is_blocked() && (!self.discards || self.is_gone())
     }
 
     /// Is there somebody to be served now?
     pub(crate) fn has_work(&self) -> bool {
         match self.is_blocked() {
-            true => self.discards && !self.fifo.is_empty(),
+            true => !self.is_pausing() && !self.fifo.is_empty(),
             false => !self.fifo.is_empty() || !self.owing.is_empty(),
         }
     }
@@ -124,6 +128,8 @@ impl Lane {
     /// Who has been waiting for room for the longest time.
     pub(crate) fn longest_waiting(&self) -> Option<u32> {
         match self.discards {
+            // Nobody is read any more.
+            true if self.is_gone() => self.fifo.head().or_else(|| self.owing.head()),
             true => self.owing.head(),
             false => self.fifo.head(),
         }
@@ -135,13 +141,13 @@ impl Lane {
 
     /// Is nothing in the ring that a consumer could still release?
     pub(crate) fn is_released(&self) -> bool {
-        self.gone || self.producer.released() == self.producer.position()
+        self.is_gone() || self.producer.released() == self.producer.position()
     }
 
     /// Time spent blocked until `now`: a clock that stands still while the ring holds nobody up.
     pub(crate) fn blocked_until(&self, now: Duration) -> Duration {
         match self.flow {
-            _ if self.discards => self.blocked,
+            _ if self.discards && !self.is_gone() => self.blocked,
             Flow::Flowing => self.blocked,
             Flow::Blocked { since } => self.blocked + now.saturating_sub(since),
         }
@@ -171,6 +177,11 @@ impl Lane {
         true
     }
 
+    /// The consumer is gone, and its connections are about to end: there is no room for any of them.
+    pub(crate) fn shut(&mut self, now: Duration) {
+        self.enter(Flow::Blocked { since: now });
+    }
+
     /// Is it certain that somebody will look at this ring when there is room?
     #[cfg(feature = "sim")]
     pub(crate) fn will_resume(&self) -> bool {
@@ -191,13 +202,17 @@ impl Lane {
         let Flow::Blocked { since } = self.flow else {
             return None;
         };
-        if self.producer.released() < self.resume_at && !self.gone {
+        let has_room = match self.pace {
+            Pace::Gone(evicting) => evicting.is_over(),
+            Pace::Going | Pace::Stalled(_) => self.producer.released() >= self.resume_at,
+        };
+        if !has_room {
             return None;
         }
         // The wait is not taken back: by now it may be a drain's, for all that is in the ring.
         self.enter(Flow::Flowing);
         let took = now.saturating_sub(since);
-        if !self.discards {
+        if !self.discards || self.is_gone() {
             self.blocked += took;
             self.flowing_mark = self.blocked.as_millis() as Mark;
         }

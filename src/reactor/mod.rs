@@ -69,6 +69,7 @@ pub(crate) use self::serve::claim_len;
 use self::slots::{Fifo, Place, Readiness, Slot, Slots, token};
 pub(crate) use self::source::{SourceLimits, Sources};
 use self::staging::Staging;
+use self::stalled::EVICT_BUDGET;
 pub(crate) use self::stalled::{OnStall, StallPolicy};
 pub(crate) use self::together::Together;
 use self::wheel::{NONE, Wheel};
@@ -207,6 +208,8 @@ pub struct Reactor<N: Net = Mio> {
     sources: Option<Arc<Sources>>,
     together: Arc<Together>,
     consumer_stall: StallPolicy,
+    /// Connections of one consumer that are ended in one step, if it is stalled or gone.
+    pub(crate) evict_budget: usize,
     gate: Option<Gate<N::Listener>>,
     fairness: Fairness,
     shares: fairness::Table,
@@ -291,6 +294,7 @@ impl<N: Net> Reactor<N> {
             sources: parts.sources,
             together: parts.together,
             consumer_stall: parts.consumer_stall,
+            evict_budget: EVICT_BUDGET,
             gate: parts.gate,
             fairness: Fairness::default(),
             shares: fairness::Table::default(),
@@ -417,7 +421,7 @@ impl<N: Net> Reactor<N> {
         let waits = match slot.place {
             Place::Ring => blocked,
             Place::Staging | Place::Rate => true,
-            Place::Owing => !slot.conn.may_be_served(),
+            Place::Owing => blocked || !slot.conn.may_be_served(),
             Place::Nowhere | Place::Resting => {
                 !slot.conn.is_discarding() && (blocked || !slot.conn.may_be_served())
             }

@@ -89,7 +89,7 @@ impl<N: Net> Reactor<N> {
     fn tell_pressure(&mut self, gate: &mut Gate<N::Listener>) {
         for (consumer, lane) in self.lanes.iter().enumerate() {
             let bit = 1 << consumer;
-            if lane.gone && gate.gone & bit == 0 {
+            if lane.is_gone() && gate.gone & bit == 0 {
                 gate.gone |= bit;
                 self.together.set_gone(self.index, consumer);
             }

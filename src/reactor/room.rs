@@ -104,7 +104,7 @@ impl<N: Net> Reactor<N> {
             who: key,
             // The tick in which its rest began had begun before.
             rested: tick_time(self.tick.wrapping_sub(slot.queued_at)).saturating_sub(TICK),
-            leaves_at_once: slot.conn.books().received == 0 || !lane.is_blocked(),
+            leaves_at_once: slot.conn.books().received == 0 || !lane.is_blocked() || lane.is_gone(),
         }
     }
 

@@ -3,8 +3,9 @@
 //! ```text
 //!          nothing released for the consumer stall timeout, while records wait
 //!  Going ─────────────────────────────────────────────────────────────────────► Stalled
-//!    ▲                             a release, or nothing waits                     │
-//!    └─────────────────────────────────────────────────────────────────────────────┘
+//!    │ ▲                           a release, or nothing waits                   │ │
+//!    │ └─────────────────────────────────────────────────────────────────────────┘ │
+//!    └──────────────────────── dropped ────────► Gone ◄────────────────────────────┘
 //! ```
 //!
 //! In: the positions of each ring, in each turn. Out: evictions, a few at a time; or the end of the whole.
@@ -18,9 +19,9 @@ use crate::conn::{Tick, has_come};
 use crate::edges;
 use crate::net::Net;
 
-/// Connections of a stalled consumer that are ended in one step, and time between two steps: their peers
-/// come back, and are to do so one after the other (4,000 a second).
-const EVICT_BUDGET: usize = 32;
+/// Connections of a consumer, stalled or gone, that are ended in one step, and time between two steps: their
+/// peers come back, and are to do so one after the other (4,000 a second).
+pub(super) const EVICT_BUDGET: usize = 32;
 const EVICT_EVERY: Duration = TICK;
 /// Slots looked at in one step, for those of this consumer.
 const LOOK_BUDGET: usize = 256;
@@ -44,21 +45,49 @@ pub(crate) struct StallPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
     Going,
-    Stalled {
-        /// When the next ones are evicted.
-        next: Duration,
-        /// Slots from here on have not been looked at.
-        from: u32,
-        /// When it stalled. Who has come since has not waited for it yet.
-        since: Tick,
-    },
+    Stalled(Evicting),
+    Gone(Evicting),
+}
+
+/// Its connections are being ended, where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Evicting {
+    /// When the next ones are.
+    pub(crate) next: Duration,
+    /// Slots from here on have not been looked at.
+    from: u32,
+    /// When it began. Who has come since has not waited yet.
+    since: Tick,
+}
+
+impl Evicting {
+    /// Nobody is left.
+    pub(super) const OVER: Self = Self {
+        next: Duration::ZERO,
+        from: u32::MAX,
+        since: 0,
+    };
+
+    fn begin(now: Duration, since: Tick) -> Self {
+        Self {
+            next: now,
+            from: 0,
+            since,
+        }
+    }
+
+    /// Have all been looked at who were there?
+    pub(super) fn is_over(&self) -> bool {
+        self.from == u32::MAX
+    }
 }
 
 impl Pace {
     fn label(self) -> &'static str {
         match self {
             Self::Going => "going",
-            Self::Stalled { .. } => "stalled",
+            Self::Stalled(_) => "stalled",
+            Self::Gone(_) => "gone",
         }
     }
 }
@@ -66,20 +95,17 @@ impl Pace {
 impl<N: Net> Reactor<N> {
     /// Once a turn: how do the consumers get on?
     pub(super) fn watch_consumers(&mut self) {
-        let Some(stall) = self.consumer_stall.after else {
-            return self.note_progress(None);
-        };
-        self.note_progress(Some(stall));
+        let stall = self.consumer_stall.after;
+        self.note_progress(stall);
         for lane in 0..self.lanes.len() {
-            let is_still = !self.lanes[lane].gone && self.lanes[lane].progress.still() >= stall;
+            let still = self.lanes[lane].progress.still();
+            let is_still = stall.is_some_and(|stall| still >= stall);
             match (self.lanes[lane].pace, is_still) {
                 (Pace::Going, true) => self.stall(lane),
-                (Pace::Stalled { .. }, false) => self.set_pace(lane, Pace::Going),
+                (Pace::Stalled(_), false) => self.set_pace(lane, Pace::Going),
                 _ => {}
             }
-            if self.consumer_stall.then == OnStall::Evict {
-                self.evict_some(lane, stall);
-            }
+            self.evict_some(lane);
         }
     }
 
@@ -96,7 +122,7 @@ impl<N: Net> Reactor<N> {
     fn note_progress(&mut self, stall: Option<Duration>) {
         let now = self.now;
         for (lane, counters) in self.lanes.iter_mut().zip(&self.counters.rings) {
-            let (position, released) = match lane.gone {
+            let (position, released) = match lane.is_gone() {
                 true => (0, (0, 0)),
                 false => {
                     let (released, delivered) =
@@ -116,66 +142,80 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn set_pace(&mut self, lane: usize, next: Pace) {
+    pub(super) fn set_pace(&mut self, lane: usize, next: Pace) {
         edges::note("consumer", self.lanes[lane].pace.label(), next.label());
         self.lanes[lane].pace = next;
-        let stalled = u64::from(next != Pace::Going);
+        let stalled = u64::from(matches!(next, Pace::Stalled(_)));
         let counters = &self.counters.rings[lane];
         counters.stalled.set(stalled);
         counters.stalls.add(stalled);
     }
 
     fn stall(&mut self, lane: usize) {
-        let (next, since) = (self.now, self.tick);
-        self.set_pace(
-            lane,
-            Pace::Stalled {
-                next,
-                from: 0,
-                since,
-            },
-        );
+        let evicting = Evicting::begin(self.now, self.tick);
+        self.set_pace(lane, Pace::Stalled(evicting));
         if self.consumer_stall.then == OnStall::Stop {
             self.together.end_for(lane);
         }
     }
 
-    /// When there is something to do here, if nothing else happens.
-    pub(super) fn watches_at(&self, lane: usize) -> Option<Duration> {
-        let stall = self.consumer_stall.after?;
-        let lane = &self.lanes[lane];
-        let looks = lane.progress.poll_timeout(stall).filter(|_| !lane.gone);
-        looks.into_iter().chain(self.evicts_at(lane, stall)).min()
+    /// A consumer is gone, and others are not: its connections are ended one after the other.
+    pub(super) fn begin_to_evict(&mut self, lane: usize) {
+        let now = self.now;
+        self.lanes[lane].pace = Pace::Gone(Evicting::begin(now, self.tick));
+        // Until its turn comes nobody is read.
+        self.lanes[lane].shut(now);
+        let counters = &self.counters.rings[lane];
+        counters.blocked_since.set(now.as_micros() as u64 + 1);
     }
 
-    fn evicts_at(&self, lane: &Lane, stall: Duration) -> Option<Duration> {
-        let Pace::Stalled { next, from, since } = lane.pace else {
-            return None;
-        };
-        if !self.evicts() {
-            return None;
-        }
+    /// When there is something to do here, if nothing else happens.
+    pub(super) fn watches_at(&self, lane: usize) -> Option<Duration> {
+        let lane = &self.lanes[lane];
+        let stall = self.consumer_stall.after.filter(|_| !lane.is_gone());
+        let looks = stall.and_then(|stall| lane.progress.poll_timeout(stall));
+        looks.into_iter().chain(self.evicts_at(lane)).min()
+    }
+
+    fn evicts_at(&self, lane: &Lane) -> Option<Duration> {
+        let evicting = self.evicting(lane)?;
+        let next = evicting.next;
         let head = lane.longest_waiting().filter(|_| lane.is_blocked());
         match head {
-            _ if from != u32::MAX => Some(next),
+            _ if !evicting.is_over() => Some(next),
             None => None,
-            Some(head) if self.has_waited(head, since, stall) => Some(next),
+            Some(head) if self.has_waited(head, evicting.since) => Some(next),
             Some(head) => {
                 let waited = tick_time(self.tick.wrapping_sub(self.slots[head].queued_at));
-                let left = tick_time(ticks(stall)).saturating_sub(waited);
+                let left = tick_time(self.stall_ticks()).saturating_sub(waited);
                 Some(next.max(self.now + left))
             }
         }
     }
 
+    /// Are its connections being ended?
+    fn evicting(&self, lane: &Lane) -> Option<Evicting> {
+        match lane.pace {
+            Pace::Going => None,
+            Pace::Stalled(evicting) => self.evicts().then_some(evicting),
+            Pace::Gone(evicting) => Some(evicting),
+        }
+    }
+
+    fn stall_ticks(&self) -> Tick {
+        ticks(self.consumer_stall.after.unwrap_or_default())
+    }
+
     /// Has one that waits for a consumer that has stalled then waited for long enough? Who was there has. Who
     /// came later, because all consumers are stalled, has a whole timeout: ended at once it would come back
-    /// at once, as often as it can. So has who only waits to say that it has ended.
-    fn has_waited(&self, key: u32, since: Tick, stall: Duration) -> bool {
+    /// at once, as often as it can. So has who only waits to say that it has ended. For a consumer that is gone
+    /// nobody waits at all.
+    fn has_waited(&self, key: u32, since: Tick) -> bool {
         let slot = &self.slots[key];
         let was_there = has_come(since, slot.conn.opened());
-        was_there && !slot.conn.is_closed()
-            || has_come(self.tick, slot.queued_at.wrapping_add(ticks(stall)))
+        self.lanes[usize::from(slot.consumer)].is_gone()
+            || was_there && !slot.conn.is_closed()
+            || has_come(self.tick, slot.queued_at.wrapping_add(self.stall_ticks()))
     }
 
     fn evicts(&self) -> bool {
@@ -184,26 +224,35 @@ impl<N: Net> Reactor<N> {
 
     /// May a new connection be bound to it? Not to one whose connections are being ended.
     pub(super) fn takes_new(&self, lane: usize) -> bool {
-        let lane = &self.lanes[lane];
-        !lane.gone && (lane.pace == Pace::Going || !self.evicts())
+        match self.lanes[lane].pace {
+            Pace::Going => true,
+            Pace::Stalled(_) => !self.evicts(),
+            Pace::Gone(_) => false,
+        }
     }
 
-    /// Ends some of a stalled consumer's connections: first those that wait for it, the longest waiting
-    /// first; then the others, which would wait as soon as they had something to say.
-    fn evict_some(&mut self, lane: usize, stall: Duration) {
+    /// Ends some of the connections of a consumer that is stalled or gone: first those that wait for it, the
+    /// longest waiting first; then the others, which would wait as soon as they had something to say.
+    fn evict_some(&mut self, lane: usize) {
         let now = self.now;
-        let Pace::Stalled { next, from, since } = self.lanes[lane].pace else {
+        let Some(evicting) = self.evicting(&self.lanes[lane]) else {
             return;
         };
-        if next > now {
+        if evicting.next > now {
             return;
         }
-        let mut left = EVICT_BUDGET;
+        let Evicting { from, since, .. } = evicting;
+        let is_gone = self.lanes[lane].is_gone();
+        let reason = match is_gone {
+            true => CloseReason::ConsumerGone,
+            false => CloseReason::ConsumerStalled,
+        };
+        let mut left = self.evict_budget;
         while left > 0 && self.lanes[lane].is_blocked() {
             let Some(key) = self.lanes[lane].longest_waiting() else {
                 break;
             };
-            if !self.has_waited(key, since, stall) {
+            if !self.has_waited(key, since) {
                 break;
             }
             match self.slots[key].conn.is_closed() {
@@ -211,7 +260,7 @@ impl<N: Net> Reactor<N> {
                 true => self.bury(key),
                 false => {
                     self.dequeue(key);
-                    self.end(key, CloseReason::ConsumerStalled);
+                    self.end(key, reason);
                 }
             }
             left -= 1;
@@ -233,12 +282,20 @@ impl<N: Net> Reactor<N> {
                     from = key;
                     break;
                 }
-                self.end(key, CloseReason::ConsumerStalled);
+                self.end(key, reason);
                 left -= 1;
             }
         }
         let next = now + EVICT_EVERY;
-        self.lanes[lane].pace = Pace::Stalled { next, from, since };
+        let evicting = Evicting { next, from, since };
+        self.lanes[lane].pace = match is_gone {
+            true => Pace::Gone(evicting),
+            false => Pace::Stalled(evicting),
+        };
+        if is_gone && evicting.is_over() {
+            // It is no full ring any more.
+            self.resume_lanes();
+        }
     }
 
     /// The whole ends for this consumer, which may still take what it has within the drain's time.

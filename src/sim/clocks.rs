@@ -117,9 +117,14 @@ impl Clocks {
         // Time passes in a turn only where a call takes its time.
         let turn = network.now() - began;
         let (faults, unasked) = (&network.faults(), network.unasked());
+        let mut orphans = HashMap::<usize, usize>::new();
         for seen in &sight.all {
             if self.over.contains(&seen.id) {
                 continue;
+            }
+            if !seen.open && seen.is_orphan {
+                *orphans.entry(seen.consumer).or_default() +=
+                    usize::from(seen.reason == Some(CloseReason::ConsumerGone));
             }
             let is_new = !self.clocks.contains_key(&seen.id);
             let by_dead = seen.reason == Some(CloseReason::ConsumerGone);
@@ -151,6 +156,14 @@ impl Clocks {
             });
             clock.excuse = unasked - clock.unasked;
             let took = sight.now - clock.seen;
+            let is_read_out = seen
+                .reason
+                .is_some_and(|r| r.farewell() == Farewell::Discard);
+            assert!(
+                !seen.is_orphan || is_read_out || seen.received == clock.received,
+                "{}: is read for a consumer that is gone",
+                seen.id
+            );
             self.pass(&mut clock, seen, sight);
             self.pass_window(&mut clock, seen, took);
             self.judge(&mut clock, seen, sight, still, network, faults);
@@ -160,6 +173,12 @@ impl Clocks {
                 self.over.insert(seen.id);
             }
         }
+        // A drain ends them at once.
+        let most = orphans.values().max();
+        assert!(
+            sight.read_until.is_some() || most.is_none_or(|most| *most <= sight.evict_budget),
+            "{most:?} connections of a consumer that is gone are ended in one turn"
+        );
         if sight.read_until.is_some() {
             self.drains.insert(sight.reactor);
         }
@@ -396,7 +415,7 @@ impl Clocks {
         }
         let waits = clock.waits.map_or(Duration::ZERO, |at| sight.now - at);
         assert!(
-            !is_late(stall, waits, TICK),
+            seen.is_orphan || !is_late(stall, waits, TICK),
             "{}",
             label(CloseReason::Stall)
         );

@@ -49,6 +49,8 @@ impl Drop for Told<'_> {
 pub(super) const DRAIN: Duration = Duration::from_secs(60);
 /// Steps after which a run that is not over never will be.
 const MOST_STEPS: u64 = 3_000_000;
+/// Connections of a consumer that are ended in one step: a run has so few that they would all be in the first.
+const EVICT_BUDGET: usize = 1;
 
 /// A reactor with what whoever runs it knows: until when it sleeps, if nothing wakes it.
 struct Turner {
@@ -153,12 +155,15 @@ impl World {
         let world = Rc::new(Self {
             handle: fanin.handle,
             turners: turners
-                .map(|(reactor, waker)| Turner {
-                    reactor: RefCell::new(Some(reactor)),
-                    waker,
-                    sleeps_until: Cell::new(Some(Duration::ZERO)),
-                    wakes_at: Cell::new(None),
-                    failed: Cell::new(false),
+                .map(|(mut reactor, waker)| {
+                    reactor.evict_budget = EVICT_BUDGET;
+                    Turner {
+                        reactor: RefCell::new(Some(reactor)),
+                        waker,
+                        sleeps_until: Cell::new(Some(Duration::ZERO)),
+                        wakes_at: Cell::new(None),
+                        failed: Cell::new(false),
+                    }
                 })
                 .collect(),
             takers,

@@ -162,3 +162,103 @@ fn slow_holders_give_up_staging_in_slices_while_somebody_waits_for_it() {
         assert!(!stage.reactor.weighs_holders());
     }
 }
+
+/// Two consumers, so many connections, and one of the consumers is dropped: a stage, those who were its, and
+/// the others.
+fn losing_one(connections: usize) -> (Stage, Vec<u32>, Vec<u32>) {
+    let mut stage = Stage::new(CLOCKS, 1 << 20, EAGAIN);
+    stage.reactor.reroute = true;
+    stage.connect(connections);
+    let all = stage.reactor.slots.keys(0, usize::MAX);
+    let is_lost = |key: &u32| stage.reactor.slots[*key].consumer == 1;
+    let (lost, others) = all.into_iter().partition(is_lost);
+    stage.ends.truncate(1);
+    (stage, lost, others)
+}
+
+/// Who ended, one after the other, for this reason.
+fn ended(stage: &Stage, reason: CloseReason) -> Vec<u32> {
+    let closed = stage.reactor.closed.iter();
+    let closed = closed.filter(|closed| closed.reason == reason);
+    closed.map(|closed| closed.id.slot()).collect()
+}
+
+#[test]
+fn those_whose_consumer_is_gone_end_a_few_at_a_time_and_are_not_read_any_more() {
+    let (mut stage, lost, others) = losing_one(600);
+    let position = stage.reactor.lanes[1].producer.position();
+    // Some say something in the turn in which it is found, and one of them half a message.
+    let waiting = &lost[200..];
+    waiting.iter().for_each(|key| stage.put(*key, b"line\n"));
+    stage.turn();
+    let (mut so_far, mut turns) = (32, 0);
+    assert_eq!(ended(&stage, CloseReason::ConsumerGone).len(), so_far);
+    // One finishes before its turn, having said nothing.
+    stage.fin(lost[199]);
+    while stage.reactor.lanes[1].connections > 0 {
+        stage.send(others[0], b"read meanwhile\n");
+        stage.at(turns / 2);
+        stage.turn();
+        let now = ended(&stage, CloseReason::ConsumerGone).len();
+        assert!(now - so_far <= 32, "{} in one turn", now - so_far);
+        so_far = now;
+        let patience = stage.reactor.sleeps();
+        let is_over = stage.reactor.lanes[1].connections == 0;
+        assert!(is_over || patience.is_some_and(|time| time <= TICK));
+        turns += 1;
+        assert!(turns < 100, "no end");
+    }
+    let ended_by = |reason| ended(&stage, reason);
+    assert_eq!(ended_by(CloseReason::Eof), [lost[199]]);
+    let in_order = [waiting, &lost[..199]].concat();
+    assert_eq!(ended_by(CloseReason::ConsumerGone), in_order);
+    let counters = &stage.reactor.counters;
+    assert_eq!(counters.unread.read(), 5 * waiting.len() as u64);
+    assert_eq!(stage.reactor.lanes[1].producer.position(), position);
+    assert_eq!(stage.reactor.lanes[0].connections, others.len());
+    assert!(!stage.reactor.lanes[1].is_blocked(), "nobody is held up");
+    assert_eq!(stage.reactor.sleeps(), None);
+}
+
+#[test]
+fn who_comes_while_those_of_a_lost_consumer_end_is_bound_to_one_that_is_there() {
+    let (mut stage, lost, others) = losing_one(600);
+    let mut came = 0;
+    for tick in 1..40 {
+        stage.script.accepts.set(4);
+        stage.edge(Token(0));
+        stage.at(tick);
+        stage.turn();
+        came += 4;
+    }
+    assert_eq!(ended(&stage, CloseReason::ConsumerGone).len(), lost.len());
+    assert_eq!(stage.reactor.lanes[0].connections, others.len() + came);
+}
+
+#[test]
+fn a_drain_ends_what_is_left_of_a_lost_consumers_connections_in_its_time() {
+    let (mut stage, lost, others) = losing_one(600);
+    stage.turn();
+    assert_eq!(stage.reactor.lanes[1].connections, lost.len() - 32);
+    for key in lost[32..].iter().chain(&others) {
+        stage.put(*key, b"never read\n");
+    }
+    stage.reactor.begin_drain(TICK * 2);
+    stage.at(2);
+    assert_eq!(stage.reactor.turn(None).unwrap(), Turn::Ended);
+    assert_eq!(stage.reactor.slots.len(), 0);
+}
+
+#[test]
+fn where_nobody_takes_over_all_end_at_once() {
+    for (reroute, both) in [(false, false), (true, true)] {
+        let (mut stage, lost, _) = losing_one(200);
+        stage.reactor.reroute = reroute;
+        if both {
+            stage.ends.clear();
+        }
+        let _ = stage.reactor.turn(None);
+        let gone = ended(&stage, CloseReason::ConsumerGone).len();
+        assert_eq!(gone, if both { 200 } else { lost.len() });
+    }
+}
