@@ -156,6 +156,27 @@ pub(crate) fn advice(scenario: &Scenario, rows: &[Row]) -> Advice {
     if scenario.skew > 0 {
         items.push(skew(scenario, rows, bytes));
     }
+    if scenario.crowd > 0 {
+        items.push(Item {
+            about: "many senders behind one address",
+            seen: all([
+                seen(rows, "refused", &["fanin-pause", "fanin-source"], |row| {
+                    row.acted("refused.source")
+                }),
+                seen(
+                    rows,
+                    "paused by a rate",
+                    &["fanin-pause", "fanin-source-rate"],
+                    |row| row.acted("pauses.rate"),
+                ),
+            ]),
+            so: "If they are one who takes more than its part: --source-connections, and --source-messages or \
+                 --source-bytes, for a connection's own limits are none for who opens more of them. If they are a \
+                 proxy or a NAT with many behind it: neither, for they would all pay for the one."
+                .into(),
+            section: "per-source",
+        });
+    }
     Advice { items, command }
 }
 

@@ -193,6 +193,20 @@ pub(crate) const DESIGNS: &[Design] = &[
         }),
     },
     Design {
+        name: "fanin-source",
+        acts: &["refused.source"],
+        says: "fanin-pause, which lets three fifths of the senders that share an address in, and closes the others at \
+               once; who has an address alone may have one connection (--source-connections).",
+        build: Build::Layer(|s, c| c.per_source.connections = Some(s.source_limit())),
+    },
+    Design {
+        name: "fanin-source-rate",
+        acts: &["pauses.rate"],
+        says: "fanin-pause, which reads no more from all connections of one address together than twice what \
+               fanin-rate reads from one (--source-messages).",
+        build: Build::Layer(|s, c| c.rates.source.messages_per_sec = Some(2 * s.rate_limit())),
+    },
+    Design {
         name: "fanin",
         acts: &[],
         says: "fanin with its defaults: a ring of 4 MiB, 10,000 connections or room for all senders, all deadlines on.",

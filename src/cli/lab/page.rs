@@ -126,6 +126,9 @@ fn intro(page: &mut String, scenario: &Scenario, command: &str) {
             scenario.skew
         ));
     }
+    if scenario.crowd > 0 {
+        who.push(format!("{} % have one address together", scenario.crowd));
+    }
     if scenario.tricklers > 0 {
         who.push(format!(
             "{} % send byte by byte, 20 bytes a second, as broken and hostile ones do",

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     /// Byte by byte, each after [`TRICKLE`].
     pub(crate) trickles: bool,
     pub(crate) rate: Rate,
+    /// Whose address it has: its own, or the one that the crowd shares.
+    pub(crate) source: usize,
 }
 
 /// Messages a second, in millionths.
@@ -93,6 +95,7 @@ pub(crate) fn plans(scenario: &Scenario) -> Vec<Plan> {
             leave,
             trickles,
             rate: rate(scenario, is_large, trickles),
+            source: n.min(scenario.senders - scenario.crowd().max(1)),
         }
     };
     (0..scenario.senders).map(of).collect()
@@ -122,6 +125,18 @@ mod tests {
         let plans = |seed| plans(&scenario(&["--seed", seed]));
         assert_eq!(plans("7"), plans("7"));
         assert_ne!(plans("7"), plans("8"));
+    }
+
+    #[test]
+    fn a_crowd_has_one_address_and_the_others_one_each() {
+        let sources = |words: &[&str]| -> Vec<_> {
+            let plans = plans(&scenario(words));
+            plans.iter().map(|plan| plan.source).collect()
+        };
+        let crowd = sources(&["--senders=10", "--crowd=40%"]);
+        assert_eq!(crowd, [0, 1, 2, 3, 4, 5, 6, 6, 6, 6]);
+        assert_eq!(sources(&["--senders=3"]), [0, 1, 2]);
+        assert_eq!(sources(&["--senders=3", "--crowd=100%"]), [0; 3]);
     }
 
     #[test]

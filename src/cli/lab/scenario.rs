@@ -50,6 +50,10 @@ pub(crate) struct Scenario {
     /// Of all messages, so many are one sender's; the others have equal parts of the rest; 0%: all have the same
     #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = percent, help_heading = "Scenario")]
     pub(crate) skew: u8,
+    /// Of the senders, so many share one address: a proxy, or somebody who takes more than a part; the others
+    /// have one each
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = percent, help_heading = "Scenario")]
+    pub(crate) crowd: u8,
     /// Of the senders, so many send byte by byte, 20 bytes a second: a message may never be whole
     #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = percent, help_heading = "Scenario")]
     pub(crate) tricklers: u8,
@@ -207,6 +211,7 @@ impl Scenario {
             format!("--rate={}", self.rate),
             format!("--size={}", self.size),
             format!("--skew={}%", self.skew),
+            format!("--crowd={}%", self.crowd),
             format!("--tricklers={}%", self.tricklers),
             format!("--late={}%", self.late),
             format!("--consumer-rate={}", list(&self.consumer_rates)),
@@ -273,6 +278,16 @@ impl Scenario {
     /// Connections that the designs with a limit allow.
     pub(crate) fn limit(&self) -> usize {
         (self.senders * 3 / 5).max(1)
+    }
+
+    /// Senders that share an address: the last ones.
+    pub(crate) fn crowd(&self) -> usize {
+        self.senders * usize::from(self.crowd) / 100
+    }
+
+    /// Connections that the design with a limit for each address lets one have.
+    pub(crate) fn source_limit(&self) -> usize {
+        (self.crowd() * 3 / 5).max(1)
     }
 
     /// Messages a second that the designs with a rate limit let a connection have.
@@ -435,6 +450,7 @@ pub(super) mod tests {
             "--leave=7",
             "--size=1KiB",
             "--skew=90%",
+            "--crowd=40%",
             "--tricklers=10%",
             "--late=0",
             "--consumer-rate=20000,unlimited",

@@ -169,7 +169,7 @@ impl Sender {
     }
 
     fn connect(&mut self, load: &Load<'_>, t: u64) {
-        match open(self.number, load.address) {
+        match open(self.plan.source, load.address) {
             Ok(stream) => {
                 self.stream = Some(stream);
                 self.connects += 1;
@@ -252,7 +252,7 @@ impl Sender {
         self.done = true;
         let Some(stream) = self.stream.take() else {
             // It had no connection, and nobody can hold one for it.
-            let nowhere = SocketAddr::from((own_address(self.number), 0));
+            let nowhere = SocketAddr::from((own_address(self.plan.source), 0));
             return tell(format_args!("left {} {nowhere} {}", self.number, now()));
         };
         let address = stream.local_addr()?;
@@ -267,17 +267,17 @@ impl Sender {
     }
 }
 
-/// Each sender has an address: a port alone is another's soon after a reset.
-fn own_address(number: usize) -> Ipv4Addr {
-    Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + number as u32)
+/// Each source has an address: a port alone is another's soon after a reset.
+fn own_address(source: usize) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + source as u32)
 }
 
 /// A connection that may not be there yet: until then it is blocked.
-fn open(number: usize, address: SocketAddr) -> std::io::Result<TcpStream> {
+fn open(source: usize, address: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.set_tcp_nodelay(true)?;
-    socket.bind(&SocketAddr::from((own_address(number), 0)).into())?;
+    socket.bind(&SocketAddr::from((own_address(source), 0)).into())?;
     match socket.connect(&address.into()) {
         Err(error)
             if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
