@@ -113,18 +113,21 @@ impl Arena {
         self.used
     }
 
+    /// The bytes of the largest block that a new segment would have; 0: there will be none.
+    pub(crate) fn fresh(&self) -> usize {
+        let units = self.left.min(self.per_segment);
+        units.checked_ilog2().map_or(0, |order| self.unit << order)
+    }
+
     /// The bytes of the largest block that could be had, if `own` were given back; 0: none.
     pub(crate) fn largest_free(&self, own: Option<Block>) -> usize {
-        let fresh = match self.left.min(self.per_segment) {
-            0 => 0,
-            units => units.ilog2() as u8 + 1,
-        };
         let held = self.segments.iter().map(|segment| segment.tree[1]);
         let joined = own.map_or(0, |own| self.segments[own.segment as usize].free_with(own));
-        match held.max().unwrap_or(0).max(fresh).max(joined) {
+        let held = match held.max().unwrap_or(0).max(joined) {
             0 => 0,
             free => self.unit << (free - 1),
-        }
+        };
+        held.max(self.fresh())
     }
 
     /// A block for so many bytes. The smallest that is free is split, so that large ones stay whole.

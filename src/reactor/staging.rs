@@ -103,21 +103,26 @@ impl Staging {
     pub(crate) fn may_read(&self, key: PartKey, ring: u8, want: usize) -> usize {
         let part = self.parts.get(key as usize);
         let len = part.map_or(0, |part| part.len);
+        let most = (len + want).min(self.largest);
+        // As nearly always: no segment is looked at for that.
+        if most <= self.arena.fresh() {
+            return want;
+        }
         let block = part.and_then(|part| match part.place {
             Place::Arena(block) => Some(block),
             Place::Reserve | Place::Own(_) => None,
         });
         let free = self.arena.largest_free(block);
-        if self.arena.class((len + want).min(self.largest)) <= free {
+        if self.arena.class(most) <= free {
             return want;
         }
         let oldest = self.orders[usize::from(ring)].oldest;
-        let most = if oldest == NONE || oldest == key {
+        let room = if oldest == NONE || oldest == key {
             free.max(self.arena.unit())
         } else {
             free.max(part.map_or(0, |part| self.room(part))) - len
         };
-        most.min(want)
+        room.min(want)
     }
 
     fn room(&self, part: &Part) -> usize {
