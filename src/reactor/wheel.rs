@@ -85,6 +85,8 @@ pub(crate) struct Wheel {
     levels: [Level; LEVELS],
     /// The next tick to be handled.
     tick: u32,
+    /// The tick at which to look again, which is asked for before each sleep.
+    next: Option<u32>,
     set: usize,
 }
 
@@ -94,6 +96,7 @@ impl Wheel {
             heads: Box::new([NONE; LEVELS * BUCKETS]),
             levels: [Level::default(); LEVELS],
             tick: now,
+            next: None,
             set: 0,
         }
     }
@@ -125,6 +128,10 @@ impl Wheel {
         }
         self.set_head(bucket, slot);
         self.set += 1;
+        let turn = self.turns_at(bucket);
+        if self.next.is_none_or(|next| has_come(next, turn)) {
+            self.next = Some(turn);
+        }
     }
 
     pub(crate) fn unset(&mut self, links: &mut impl Links, slot: u32) {
@@ -144,14 +151,18 @@ impl Wheel {
         self.set -= 1;
     }
 
+    /// When it is empty, another one may be the next.
     fn set_head(&mut self, bucket: u32, slot: u32) {
         self.heads[bucket as usize] = slot;
         self.levels[bucket as usize / BUCKETS].note(bucket & 0xff, slot != NONE);
+        if slot == NONE {
+            self.next = self.search();
+        }
     }
 
     /// Takes a slot whose tick is at most `now`, and unsets it.
     pub(crate) fn expired(&mut self, links: &mut impl Links, now: u32) -> Option<u32> {
-        while let Some(next) = self.next_tick().filter(|next| has_come(now, *next)) {
+        while let Some(next) = self.next.filter(|next| has_come(now, *next)) {
             self.tick = next;
             if self.tick & 0xff == 0 {
                 self.cascade(links);
@@ -162,6 +173,7 @@ impl Wheel {
                 return Some(head);
             }
             self.tick = next.wrapping_add(1);
+            self.next = self.search();
         }
         // Nothing is passed by on the way.
         if has_come(now, self.tick) {
@@ -192,16 +204,17 @@ impl Wheel {
 
     /// A tick at which to look again; `None`: nothing is set. Exact within 2 s, else when a level turns.
     pub(crate) fn next_tick(&self) -> Option<u32> {
-        if self.set == 0 {
-            return None;
-        }
+        self.next
+    }
+
+    fn search(&self) -> Option<u32> {
         // The rest of this round of the lowest level, then whole buckets above.
         let round_end = (self.tick | 0xff).wrapping_add(1);
         let turning = self.tick & 0xff == 0;
         if turning && self.any_above(self.tick) {
             return Some(self.tick);
         }
-        let [low, middle, _] = &self.levels;
+        let [low, middle, high] = &self.levels;
         if let Some(ahead) = low.ahead(self.tick & 0xff) {
             let tick = self.tick.wrapping_add(ahead);
             // Beyond this round, the turn of the level comes first.
@@ -211,11 +224,22 @@ impl Wheel {
         // What the last level turns next comes before what is beyond it.
         let last = (self.tick | 0xffff).wrapping_add(1);
         let Some(ahead) = middle.ahead(round_end >> 8 & 0xff) else {
-            return Some(last);
+            return high.ahead(0).map(|_| last);
         };
         let turn = round_end.wrapping_add(ahead << 8);
         let beyond = has_come(turn, last) && self.any_above(last);
         Some(if beyond { last } else { turn })
+    }
+
+    /// The next tick at which a bucket is emptied.
+    fn turns_at(&self, bucket: u32) -> u32 {
+        let shift = 8 * (bucket / 0x100);
+        let unit = 1u32 << shift;
+        // This tick is still to be handled.
+        let first = self.tick.wrapping_add(unit - 1) >> shift;
+        let first = first & (u32::MAX >> shift);
+        let ahead = (bucket & 0xff).wrapping_sub(first) & 0xff;
+        (first.wrapping_add(ahead)) << shift
     }
 
     /// Would the turn of the levels at `turn` bring anything down?
@@ -255,17 +279,6 @@ impl Wheel {
             }
         }
         assert_eq!(self.set, set, "entries of the wheel");
-    }
-
-    /// The next tick at which a bucket is emptied.
-    fn turns_at(&self, bucket: u32) -> u32 {
-        let shift = 8 * (bucket / 0x100);
-        let unit = 1u32 << shift;
-        // This tick is still to be handled.
-        let first = self.tick.wrapping_add(unit - 1) >> shift;
-        let first = first & (u32::MAX >> shift);
-        let ahead = (bucket & 0xff).wrapping_sub(first) & 0xff;
-        (first.wrapping_add(ahead)) << shift
     }
 }
 
