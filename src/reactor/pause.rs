@@ -113,6 +113,10 @@ impl<N: Net> Reactor<N> {
 
     /// Books the wait for its ring up to now: before a read, whose bytes have not waited.
     pub(super) fn book_wait(&mut self, key: u32) {
+        let slot = &self.slots[key];
+        if slot.blocked_mark == self.lanes[usize::from(slot.consumer)].mark(self.now) {
+            return;
+        }
         let waited = self.waited(key);
         if waited.is_zero() {
             return;

@@ -35,7 +35,9 @@ pub(crate) const SMALLEST_READ: usize = READ_SIZES[0];
 
 /// The claim that a read of `n` bytes behind `staged` ones needs, whatever they turn out to be.
 pub(crate) fn claim_len(staged: usize, n: usize, max_message: usize) -> usize {
-    let exact = fixed_len(staged) + n + PER_OVERSIZE * (n / max_message.max(1));
+    // Mostly a read is smaller than a message may be, and to divide is the dearest of all this.
+    let oversize = if n < max_message { 0 } else { n / max_message.max(1) };
+    let exact = fixed_len(staged) + n + PER_OVERSIZE * oversize;
     exact.next_multiple_of(record::HEADER)
 }
 
@@ -197,7 +199,8 @@ impl<N: Net> Reactor<N> {
         }
         let n = n.min(allowed);
         let smallest = claim_len(staged, n.min(SMALLEST_READ), max);
-        let Some(mut claim) = lane.producer.claim(smallest, claim_len(staged, n, max)) else {
+        let most = claim_len(staged, n, max);
+        let Some(mut claim) = lane.producer.claim(smallest, most) else {
             return Served::NoRoom;
         };
         let mut lead = record::HEADER;
@@ -208,7 +211,10 @@ impl<N: Net> Reactor<N> {
             lead += record::OPENED_LEN;
         }
         let buf = claim.bytes();
-        let n = n.min(read_len(buf.len(), staged, max));
+        let n = match buf.len() < most {
+            true => n.min(read_len(buf.len(), staged, max)),
+            false => n,
+        };
         let Some(stream) = &slot.stream else {
             return Served::Out;
         };
