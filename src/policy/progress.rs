@@ -4,6 +4,7 @@
 //! while records wait, and how long the oldest of them has waited. Never here: a ring, or what is done
 //! about it.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A ring is looked at so often in the time after which its consumer is stalled: so late is a stall known
@@ -22,24 +23,23 @@ pub(crate) struct Progress {
     /// Time that was seen to pass without a release while the ring held records.
     still: Duration,
     looked: Duration,
+    /// How often to look; `None`: no consumer is ever stalled.
+    every: Option<Duration>,
     trail: Trail,
 }
 
 impl Progress {
-    pub(crate) fn new() -> Self {
+    /// A consumer is stalled after `stall` without a release; `None`: never.
+    pub(crate) fn new(stall: Option<Duration>) -> Self {
         Self {
             released: 0,
             delivered: 0,
             holds: false,
             still: Duration::ZERO,
             looked: Duration::ZERO,
+            every: stall.map(|stall| stall / LOOKS),
             trail: Trail::new(),
         }
-    }
-
-    /// How often to look, for a stall after this time.
-    pub(crate) fn every(stall: Duration) -> Duration {
-        stall / LOOKS
     }
 
     /// A turn: so much is in the ring's two positions now, and so many bytes of peers were delivered, of
@@ -51,11 +51,9 @@ impl Progress {
         &mut self,
         position: u64,
         (released, delivered): (u64, u64),
-        stall: Option<Duration>,
         now: Duration,
     ) -> Duration {
         let passed = now.saturating_sub(self.looked);
-        let most = stall.map_or(passed, |stall| 2 * Self::every(stall));
         self.looked = now;
         self.trail.note(position, now);
         self.trail.forget(released);
@@ -63,7 +61,7 @@ impl Progress {
         let is_as_before = self.released == released && self.delivered == delivered;
         let goes_on = self.holds && holds && is_as_before;
         self.still = match goes_on {
-            true => self.still + passed.min(most),
+            true => self.still + self.every.map_or(passed, |every| passed.min(2 * every)),
             false => Duration::ZERO,
         };
         self.holds = holds;
@@ -73,9 +71,9 @@ impl Progress {
     }
 
     /// When to look again, if nothing else happens.
-    pub(crate) fn poll_timeout(&self, stall: Duration) -> Option<Duration> {
-        self.holds
-            .then(|| self.looked.saturating_add(Self::every(stall)))
+    pub(crate) fn poll_timeout(&self) -> Option<Duration> {
+        let every = self.every.filter(|_| self.holds)?;
+        Some(self.looked.saturating_add(every))
     }
 
     /// When the oldest record that is not released was published.
@@ -93,14 +91,14 @@ impl Progress {
 #[derive(Debug)]
 struct Trail {
     /// Up to here everything was published by then.
-    marks: Vec<(u64, Duration)>,
+    marks: VecDeque<(u64, Duration)>,
     last: u64,
 }
 
 impl Trail {
     fn new() -> Self {
         Self {
-            marks: Vec::with_capacity(MARKS),
+            marks: VecDeque::with_capacity(MARKS),
             last: 0,
         }
     }
@@ -112,27 +110,24 @@ impl Trail {
         self.last = position;
         if self.marks.len() == MARKS {
             // Of each two the later position with the earlier time: nothing seems younger than it is.
-            let thinned = self
-                .marks
-                .chunks(2)
-                .map(|two| (two[two.len() - 1].0, two[0].1));
-            let thinned: [_; MARKS / 2] = {
-                let mut kept = thinned;
-                std::array::from_fn(|_| kept.next().unwrap_or_default())
-            };
-            self.marks.clear();
-            self.marks.extend(thinned);
+            for _ in 0..MARKS / 2 {
+                let two = (self.marks.pop_front(), self.marks.pop_front());
+                if let (Some((_, at)), Some((upto, _))) = two {
+                    self.marks.push_back((upto, at));
+                }
+            }
         }
-        self.marks.push((position, now));
+        self.marks.push_back((position, now));
     }
 
     fn forget(&mut self, released: u64) {
-        let done = self.marks.partition_point(|(upto, _)| *upto <= released);
-        self.marks.drain(..done);
+        while self.marks.front().is_some_and(|(upto, _)| *upto <= released) {
+            self.marks.pop_front();
+        }
     }
 
     fn oldest(&self) -> Option<Duration> {
-        self.marks.first().map(|(_, at)| *at)
+        self.marks.front().map(|(_, at)| *at)
     }
 }
 
@@ -149,40 +144,40 @@ mod tests {
 
     #[test]
     fn a_consumer_that_releases_nothing_is_still_until_it_releases() {
-        let mut progress = Progress::new();
+        let mut progress = Progress::new(STALL);
         assert_eq!(
-            progress.look(100, (0, 0), STALL, s(1)),
+            progress.look(100, (0, 0), s(1)),
             s(0),
             "it has just come"
         );
-        assert_eq!(progress.look(200, (0, 0), STALL, s(3)), s(2));
-        assert_eq!(progress.look(200, (0, 0), STALL, s(8)), s(7));
+        assert_eq!(progress.look(200, (0, 0), s(3)), s(2));
+        assert_eq!(progress.look(200, (0, 0), s(8)), s(7));
         assert_eq!(
-            progress.look(200, (1, 0), STALL, s(9)),
+            progress.look(200, (1, 0), s(9)),
             s(0),
             "a little is enough"
         );
-        assert_eq!(progress.look(200, (1, 0), STALL, s(10)), s(1));
+        assert_eq!(progress.look(200, (1, 0), s(10)), s(1));
         assert_eq!(
-            progress.look(200, (1, 7), STALL, s(11)),
+            progress.look(200, (1, 7), s(11)),
             s(0),
             "a part of a record"
         );
         assert_eq!(
-            progress.look(200, (200, 0), STALL, s(11)),
+            progress.look(200, (200, 0), s(11)),
             s(0),
             "nothing waits"
         );
-        assert_eq!(progress.look(200, (200, 0), STALL, s(100)), s(0));
-        assert_eq!(progress.poll_timeout(s(10)), None);
+        assert_eq!(progress.look(200, (200, 0), s(100)), s(0));
+        assert_eq!(progress.poll_timeout(), None);
     }
 
     #[test]
     fn the_time_that_a_machine_stood_still_is_nobodys() {
-        let mut progress = Progress::new();
-        progress.look(100, (0, 0), STALL, s(1));
-        assert_eq!(progress.look(100, (0, 0), STALL, s(100_000)), s(5));
-        assert_eq!(progress.poll_timeout(s(10)), Some(s(100_000) + s(10) / 4));
+        let mut progress = Progress::new(STALL);
+        progress.look(100, (0, 0), s(1));
+        assert_eq!(progress.look(100, (0, 0), s(100_000)), s(5));
+        assert_eq!(progress.poll_timeout(), Some(s(100_000) + s(10) / 4));
     }
 
     proptest! {
@@ -192,7 +187,7 @@ mod tests {
         fn the_oldest_is_no_younger_than_it_is(
             steps in prop::collection::vec((0u64..50, 0u64..60, 1u64..9), 1..300),
         ) {
-            let mut progress = Progress::new();
+            let mut progress = Progress::new(STALL);
             let (mut position, mut released, mut now) = (0, 0, 0);
             let mut published = Vec::new();
             for (more, less, time) in steps {
@@ -200,7 +195,7 @@ mod tests {
                 position += more;
                 published.extend(std::iter::repeat_n(now, more as usize));
                 released = (released + less).min(position);
-                progress.look(position, (released, 0), STALL, s(now));
+                progress.look(position, (released, 0), s(now));
                 let oldest = published.get(released as usize).map(|at| s(*at));
                 match (progress.oldest(), oldest) {
                     (None, None) => {}

@@ -84,7 +84,7 @@ impl Lane {
             connections: 0,
             grew: false,
             told_time: None,
-            progress: Progress::new(),
+            progress: Progress::new(None),
             pace: Pace::Going,
         }
     }

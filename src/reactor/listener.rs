@@ -71,10 +71,22 @@ impl Listener {
         self.state
     }
 
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn label(&self) -> &'static str {
         match self.state {
             State::Idle => State::Ready.label(),
             other => other.label(),
+        }
+    }
+
+    /// As the counter of its state has it.
+    pub(crate) fn code(&self) -> u64 {
+        match self.state {
+            State::Idle | State::Ready => 0,
+            State::Full => 1,
+            State::Limited { .. } => 2,
+            State::Closed => 3,
+            State::Pressure => 4,
         }
     }
 

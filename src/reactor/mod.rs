@@ -80,7 +80,7 @@ use crate::frame::{Cut, Framing, Limits};
 use crate::net::{Event, Mio, Net, Token, Watch};
 use crate::peer::ConnectionId;
 use crate::policy::Budgets;
-use crate::policy::{AtLimit, Fairness, LeastRate, Route};
+use crate::policy::{AtLimit, Fairness, LeastRate, Progress, Route};
 use crate::ring::Parked;
 use crate::status::ClosedInfo;
 
@@ -254,6 +254,10 @@ impl<N: Net> Reactor<N> {
                 victim: None,
             });
         }
+        let mut lanes = parts.lanes;
+        for lane in &mut lanes {
+            lane.progress = Progress::new(parts.consumer_stall.after);
+        }
         let now = net.now();
         let tick = tick_of(now);
         let (command_sender, commands) = sync_channel(COMMANDS);
@@ -264,12 +268,12 @@ impl<N: Net> Reactor<N> {
             now,
             tick,
             events: Vec::new(),
-            counters: Arc::new(Counters::new(parts.lanes.len(), listeners.len())),
+            counters: Arc::new(Counters::new(lanes.len(), listeners.len())),
             listeners,
             octet_limits: parts.octet_limits,
             slots: Slots::new(),
-            staging: Staging::new(parts.staging_bytes, largest, parts.lanes.len()),
-            lanes: parts.lanes,
+            staging: Staging::new(parts.staging_bytes, largest, lanes.len()),
+            lanes,
             first_lane: 0,
             starved: Fifo::new(Place::Staging),
             starved_since: Duration::ZERO,
@@ -519,14 +523,7 @@ impl<N: Net> Reactor<N> {
             counters.connections.set(lane.connections as u64);
         }
         for (listening, counters) in self.listeners.iter().zip(&c.listeners) {
-            let state = match listening.machine.label() {
-                "full" => 1,
-                "limited" => 2,
-                "closed" => 3,
-                "pressure" => 4,
-                _ => 0,
-            };
-            counters.state.set(state);
+            counters.state.set(listening.machine.code());
         }
     }
 

@@ -95,8 +95,8 @@ impl Pace {
 impl<N: Net> Reactor<N> {
     /// Once a turn: how do the consumers get on?
     pub(super) fn watch_consumers(&mut self) {
+        self.note_progress();
         let stall = self.consumer_stall.after;
-        self.note_progress(stall);
         for lane in 0..self.lanes.len() {
             let still = self.lanes[lane].progress.still();
             let is_still = stall.is_some_and(|stall| still >= stall);
@@ -119,7 +119,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn note_progress(&mut self, stall: Option<Duration>) {
+    fn note_progress(&mut self) {
         let now = self.now;
         for (lane, counters) in self.lanes.iter_mut().zip(&self.counters.rings) {
             let (position, released) = match lane.is_gone() {
@@ -130,7 +130,7 @@ impl<N: Net> Reactor<N> {
                     (lane.producer.position(), (released, delivered))
                 }
             };
-            let still = lane.progress.look(position, released, stall, now);
+            let still = lane.progress.look(position, released, now);
             let since = |at: Duration| at.as_micros() as u64 + 1;
             counters
                 .oldest_since
@@ -172,8 +172,7 @@ impl<N: Net> Reactor<N> {
     /// When there is something to do here, if nothing else happens.
     pub(super) fn watches_at(&self, lane: usize) -> Option<Duration> {
         let lane = &self.lanes[lane];
-        let stall = self.consumer_stall.after.filter(|_| !lane.is_gone());
-        let looks = stall.and_then(|stall| lane.progress.poll_timeout(stall));
+        let looks = lane.progress.poll_timeout().filter(|_| !lane.is_gone());
         looks.into_iter().chain(self.evicts_at(lane)).min()
     }
 
