@@ -114,14 +114,16 @@ impl Net for Mio {
     type Listener = MioListener;
     type Stream = MioStream;
 
-    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool> {
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
             Err(error) => return Err(error),
         }
+        let mut woken = false;
         for event in &self.events {
             if event.token() == WAKER {
+                woken = true;
                 continue;
             }
             let silent = !event.is_readable() && !event.is_error() && !event.is_read_closed();
@@ -133,7 +135,7 @@ impl Net for Mio {
                 error: event.is_error(),
             });
         }
-        Ok(())
+        Ok(woken)
     }
 
     fn now(&self) -> Duration {

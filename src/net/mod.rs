@@ -53,8 +53,8 @@ pub trait Net {
     type Stream;
 
     /// Waits at most `timeout` (`None`: for ever) and adds what happened to `events`. An interrupted
-    /// wait is an empty one.
-    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()>;
+    /// wait is an empty one. Returns whether it was woken, by [`Net::waker`].
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool>;
 
     /// Lets time pass, whatever happens meanwhile.
     fn nap(&mut self, time: Duration) {

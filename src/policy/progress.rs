@@ -23,13 +23,15 @@ pub(crate) struct Progress {
     /// Time that was seen to pass without a release while the ring held records.
     still: Duration,
     looked: Duration,
-    /// How often to look; `None`: no consumer is ever stalled.
+    /// After how long a consumer is stalled; `None`: never.
+    stall: Option<Duration>,
+    /// How often to look for that.
     every: Option<Duration>,
     trail: Trail,
 }
 
 impl Progress {
-    /// A consumer is stalled after `stall` without a release; `None`: never.
+    /// `stall`: after how long without a release a consumer is stalled; `None`: never.
     pub(crate) fn new(stall: Option<Duration>) -> Self {
         Self {
             released: 0,
@@ -37,6 +39,7 @@ impl Progress {
             holds: false,
             still: Duration::ZERO,
             looked: Duration::ZERO,
+            stall,
             every: stall.map(|stall| stall / LOOKS),
             trail: Trail::new(),
         }
@@ -68,6 +71,10 @@ impl Progress {
         self.released = released;
         self.delivered = delivered;
         self.still
+    }
+
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stall.is_some_and(|stall| self.still >= stall)
     }
 
     /// When to look again, if nothing else happens.
@@ -121,7 +128,11 @@ impl Trail {
     }
 
     fn forget(&mut self, released: u64) {
-        while self.marks.front().is_some_and(|(upto, _)| *upto <= released) {
+        while self
+            .marks
+            .front()
+            .is_some_and(|(upto, _)| *upto <= released)
+        {
             self.marks.pop_front();
         }
     }
@@ -145,29 +156,17 @@ mod tests {
     #[test]
     fn a_consumer_that_releases_nothing_is_still_until_it_releases() {
         let mut progress = Progress::new(STALL);
-        assert_eq!(
-            progress.look(100, (0, 0), s(1)),
-            s(0),
-            "it has just come"
-        );
+        assert_eq!(progress.look(100, (0, 0), s(1)), s(0), "it has just come");
         assert_eq!(progress.look(200, (0, 0), s(3)), s(2));
         assert_eq!(progress.look(200, (0, 0), s(8)), s(7));
-        assert_eq!(
-            progress.look(200, (1, 0), s(9)),
-            s(0),
-            "a little is enough"
-        );
+        assert_eq!(progress.look(200, (1, 0), s(9)), s(0), "a little is enough");
         assert_eq!(progress.look(200, (1, 0), s(10)), s(1));
         assert_eq!(
             progress.look(200, (1, 7), s(11)),
             s(0),
             "a part of a record"
         );
-        assert_eq!(
-            progress.look(200, (200, 0), s(11)),
-            s(0),
-            "nothing waits"
-        );
+        assert_eq!(progress.look(200, (200, 0), s(11)), s(0), "nothing waits");
         assert_eq!(progress.look(200, (200, 0), s(100)), s(0));
         assert_eq!(progress.poll_timeout(), None);
     }

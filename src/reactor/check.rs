@@ -330,6 +330,8 @@ impl Reactor<SimNet> {
 
     /// The reactor sleeps past nothing that is due, by looking at everything there is.
     fn check_patience(&self) {
+        // What a turn without chores leaves out is not due.
+        assert!(self.is_unusual() || self.due <= self.next_chores());
         let sleeps = self.sleeps();
         let now = self.now;
         // Later than what it went by, if a call took its time.

@@ -167,6 +167,11 @@ impl Listener {
         }
     }
 
+    /// Nobody waits, and nothing holds it up.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state == State::Idle
+    }
+
     pub(crate) fn may_accept(&self) -> bool {
         self.state == State::Ready
     }

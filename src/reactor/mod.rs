@@ -60,6 +60,7 @@ pub(crate) use self::lane::Lane;
 pub(crate) use self::line::LINE_BYTES;
 use self::list::Answer;
 use self::listener::Listener;
+use self::patience::NEVER;
 pub(crate) use self::pressure::Gate;
 use self::rate::Rates;
 pub(crate) use self::rate::{RateParts, SHAPED_BYTES};
@@ -202,6 +203,8 @@ pub struct Reactor<N: Net = Mio> {
     reroute: bool,
     drain_timeout: Duration,
     coalesce: Option<Coalesce>,
+    /// When there are chores at the latest.
+    due: Duration,
     budgets: Budgets,
     at_limit: AtLimit,
     admission: Arc<Admission>,
@@ -262,7 +265,7 @@ impl<N: Net> Reactor<N> {
         let tick = tick_of(now);
         let (command_sender, commands) = sync_channel(COMMANDS);
         let largest = parts.max_message + MARKS;
-        Ok(Self {
+        let mut reactor = Self {
             index: parts.index,
             net,
             now,
@@ -292,6 +295,7 @@ impl<N: Net> Reactor<N> {
             reroute: parts.reroute,
             drain_timeout: parts.drain_timeout,
             coalesce: parts.coalesce.map(Coalesce::new),
+            due: NEVER,
             budgets: parts.budgets,
             at_limit: parts.at_limit,
             admission: parts.admission,
@@ -312,7 +316,9 @@ impl<N: Net> Reactor<N> {
             closed: VecDeque::with_capacity(REMEMBERED),
             dead: Vec::new(),
             cuts: Vec::new(),
-        })
+        };
+        reactor.due = reactor.next_chores();
+        Ok(reactor)
     }
 
     pub(crate) fn remote(&self, start: std::time::Instant) -> Remote {
@@ -351,7 +357,8 @@ impl<N: Net> Reactor<N> {
         let timeout = self.patience(*now, at_most);
         self.coalesce(*now, timeout);
         self.events.clear();
-        self.net
+        let woken = self
+            .net
             .poll(&mut self.events, timeout)
             .map_err(RunError::System)?;
         self.now = self.net.now();
@@ -359,24 +366,16 @@ impl<N: Net> Reactor<N> {
         self.fairness.handle_time(self.now);
 
         self.take_events();
-        self.take_orders();
-        self.check_consumers();
-        self.obey_stall();
-        self.resume_lanes();
-        self.accept();
+        let has_chores = self.has_chores(woken);
+        if has_chores {
+            self.do_chores_before_reading();
+        }
         self.serve_lanes();
-        self.let_go();
-        self.linger();
-        self.fire_timers();
-        self.fire_stalls();
         self.watch_consumers();
-        self.feed_starved();
-        self.feed_rates();
-        self.advance_drain();
-        self.watch_pressure();
-        self.answer();
+        if has_chores || self.is_unusual() {
+            self.do_chores_after_reading();
+        }
         self.wake_consumers();
-        self.free_dead();
         self.note_gauges();
         *now = self.net.now();
         if now.saturating_sub(self.now) > LONG_TURN {
@@ -386,6 +385,32 @@ impl<N: Net> Reactor<N> {
             Phase::Ended => self.ended(),
             _ => Ok(Turn::Running),
         }
+    }
+
+    /// Whose turn it is, as others see to it.
+    fn do_chores_before_reading(&mut self) {
+        self.take_orders();
+        self.check_consumers();
+        self.obey_stall();
+        self.resume_lanes();
+        self.accept();
+    }
+
+    /// What has come to its end, or may go on again.
+    fn do_chores_after_reading(&mut self) {
+        self.let_go();
+        self.linger();
+        self.fire_timers();
+        self.fire_stalls();
+        self.evict_stalled();
+        self.feed_starved();
+        self.feed_rates();
+        self.advance_drain();
+        self.watch_pressure();
+        self.answer();
+        self.free_dead();
+        self.note_states();
+        self.due = self.next_chores();
     }
 
     fn ended(&mut self) -> Result<Turn, RunError> {
@@ -518,8 +543,15 @@ impl<N: Net> Reactor<N> {
         c.staged.set(self.staging.held() as u64);
         c.peak_staging.raise_to(self.staging.used() as u64);
         c.fairness.set(&self.fairness);
-        for (lane, counters) in self.lanes.iter().zip(&c.rings) {
+        for lane in &self.lanes {
             c.peak_ring.raise_to(lane.producer.occupied() as u64);
+        }
+    }
+
+    /// What only chores change.
+    fn note_states(&mut self) {
+        let c = &self.counters;
+        for (lane, counters) in self.lanes.iter().zip(&c.rings) {
             counters.connections.set(lane.connections as u64);
         }
         for (listening, counters) in self.listeners.iter().zip(&c.listeners) {

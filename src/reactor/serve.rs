@@ -36,7 +36,11 @@ pub(crate) const SMALLEST_READ: usize = READ_SIZES[0];
 /// The claim that a read of `n` bytes behind `staged` ones needs, whatever they turn out to be.
 pub(crate) fn claim_len(staged: usize, n: usize, max_message: usize) -> usize {
     // Mostly a read is smaller than a message may be, and to divide is the dearest of all this.
-    let oversize = if n < max_message { 0 } else { n / max_message.max(1) };
+    let oversize = if n < max_message {
+        0
+    } else {
+        n / max_message.max(1)
+    };
     let exact = fixed_len(staged) + n + PER_OVERSIZE * oversize;
     exact.next_multiple_of(record::HEADER)
 }

@@ -96,15 +96,19 @@ impl<N: Net> Reactor<N> {
     /// Once a turn: how do the consumers get on?
     pub(super) fn watch_consumers(&mut self) {
         self.note_progress();
-        let stall = self.consumer_stall.after;
         for lane in 0..self.lanes.len() {
-            let still = self.lanes[lane].progress.still();
-            let is_still = stall.is_some_and(|stall| still >= stall);
-            match (self.lanes[lane].pace, is_still) {
+            let progress = &self.lanes[lane].progress;
+            match (self.lanes[lane].pace, progress.is_stalled()) {
                 (Pace::Going, true) => self.stall(lane),
                 (Pace::Stalled(_), false) => self.set_pace(lane, Pace::Going),
                 _ => {}
             }
+        }
+    }
+
+    /// Where that is what is done about it.
+    pub(super) fn evict_stalled(&mut self) {
+        for lane in 0..self.lanes.len() {
             self.evict_some(lane);
         }
     }
@@ -131,6 +135,9 @@ impl<N: Net> Reactor<N> {
                 }
             };
             let still = lane.progress.look(position, released, now);
+            if let Some(at) = lane.progress.poll_timeout() {
+                self.due = self.due.min(at);
+            }
             let since = |at: Duration| at.as_micros() as u64 + 1;
             counters
                 .oldest_since

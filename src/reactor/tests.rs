@@ -20,7 +20,7 @@ fn a_list_a_drain_and_the_memory_of_the_ended_go_on_where_a_slice_ends() {
 
     let (rows, list) = channel();
     let command = Command::Connections(rows);
-    stage.reactor.command_sender.try_send(command).unwrap();
+    stage.order(command);
     for _ in 0..5 {
         stage.turn();
     }
@@ -501,16 +501,13 @@ fn many_that_are_resumed_or_evicted_at_once_are_served_in_slices() {
     let mut stage = Stage::new(clocks, 1 << 20, EAGAIN);
     stage.connect(MANY);
     let all = stage.reactor.slots.keys(0, usize::MAX);
-    let order = |stage: &Stage, command| {
-        stage.reactor.command_sender.try_send(command).unwrap();
-    };
-    order(&stage, Command::Pause(Target::All));
+    stage.order(Command::Pause(Target::All));
     (0..MANY.div_ceil(bulk::SLICE)).for_each(|_| stage.turn());
     all.iter().for_each(|key| stage.put(*key, b"one\n"));
     stage.turn();
     assert_eq!(stage.reactor.counters.received.read(), 0);
 
-    order(&stage, Command::Resume(Target::All));
+    stage.order(Command::Resume(Target::All));
     let mut turns = 0;
     while stage.reactor.counters.received.read() < 4 * MANY as u64 {
         let before = stage.reactor.counters.received.read();

@@ -363,12 +363,12 @@ impl Net for SimNet {
     type Listener = SimListener;
     type Stream = SimStream;
 
-    fn poll(&mut self, events: &mut Vec<Event>, _timeout: Option<Duration>) -> io::Result<()> {
+    fn poll(&mut self, events: &mut Vec<Event>, _timeout: Option<Duration>) -> io::Result<bool> {
         self.step();
         // Whoever runs the reactor let the time pass before: this poll has something, or its time is up.
-        self.waker.0.store(false, Ordering::Relaxed);
+        let woken = self.waker.0.swap(false, Ordering::Relaxed);
         self.state.borrow_mut().poll(self.reactor, events);
-        Ok(())
+        Ok(woken)
     }
 
     fn nap(&mut self, time: Duration) {

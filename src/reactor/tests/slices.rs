@@ -13,17 +13,13 @@ fn is_paused(slot: &Slot<usize>) -> bool {
     slot.conn.is_paused_by(PauseCause::Operator)
 }
 
-fn order(stage: &Stage, command: Command) {
-    stage.reactor.command_sender.try_send(command).unwrap();
-}
-
 #[test]
 fn an_order_for_all_is_obeyed_in_slices_by_those_who_were_there() {
     const MANY: usize = 1100;
     let mut stage = Stage::new(CLOCKS, 1 << 20, EAGAIN);
     stage.connect(MANY);
     let all = stage.reactor.slots.keys(0, usize::MAX);
-    order(&stage, Command::Pause(Target::All));
+    stage.order(Command::Pause(Target::All));
     stage.turn();
     assert_eq!(count(&stage, &all, is_paused), 256);
     // Somebody comes, and takes the place of somebody who left without having been asked.
@@ -51,11 +47,11 @@ fn orders_are_obeyed_one_after_the_other_and_only_by_whom_they_mean() {
     let all = stage.reactor.slots.keys(0, usize::MAX);
     let of = |consumer: usize| move |slot: &Slot<usize>| usize::from(slot.consumer) == consumer;
     let who = stage.reactor.id(all[0]);
-    order(&stage, Command::Pause(Target::All));
-    order(&stage, Command::Resume(Target::Consumer(0)));
-    order(&stage, Command::Pause(Target::Connection(who)));
+    stage.order(Command::Pause(Target::All));
+    stage.order(Command::Resume(Target::Consumer(0)));
+    stage.order(Command::Pause(Target::Connection(who)));
     let (rows, list) = channel();
-    order(&stage, Command::Connections(rows));
+    stage.order(Command::Connections(rows));
     let mut turns = 0;
     while !matches!(list.try_recv(), Err(TryRecvError::Disconnected)) {
         let before = count(&stage, &all, is_paused);

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use super::super::*;
@@ -18,6 +19,7 @@ pub(super) struct Script {
     pub(super) events: RefCell<Vec<Event>>,
     pub(super) time: Cell<Duration>,
     pub(super) timeouts: RefCell<Vec<Option<Duration>>>,
+    woken: Arc<Woken>,
     /// So many streams wait to be accepted; then there is this error.
     pub(super) accepts: Cell<usize>,
     pub(super) accept_error: Cell<i32>,
@@ -35,20 +37,23 @@ pub(super) struct Script {
 
 pub(super) struct Scripted(Rc<Script>);
 
-pub(super) struct Silent;
+#[derive(Default)]
+struct Woken(AtomicBool);
 
-impl Wake for Silent {
-    fn wake(&self) {}
+impl Wake for Woken {
+    fn wake(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Net for Scripted {
     type Listener = ();
     type Stream = usize;
 
-    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool> {
         self.0.timeouts.borrow_mut().push(timeout);
         events.append(&mut self.0.events.borrow_mut());
-        Ok(())
+        Ok(self.0.woken.0.swap(false, Ordering::Relaxed))
     }
 
     fn nap(&mut self, time: Duration) {
@@ -64,7 +69,7 @@ impl Net for Scripted {
     }
 
     fn waker(&self) -> Arc<dyn Wake> {
-        Arc::new(Silent)
+        self.0.woken.clone()
     }
 
     fn listen(&mut self, _: &(), _: Token) -> io::Result<()> {
@@ -151,7 +156,7 @@ impl Stage {
         let mut lanes = Vec::new();
         for _ in 0..2 {
             let parked = Arc::new(Parked::new());
-            let (producer, end) = ring(64 << 10, Arc::new(Silent), parked.clone());
+            let (producer, end) = ring(64 << 10, script.woken.clone(), parked.clone());
             ends.push(end);
             lanes.push(Lane::new(producer, parked, 32 << 10, 56 << 10));
         }
@@ -207,6 +212,11 @@ impl Stage {
 
     pub(super) fn turn(&mut self) {
         assert_eq!(self.reactor.turn(None).unwrap(), Turn::Running);
+    }
+
+    pub(super) fn order(&self, command: Command) {
+        self.reactor.command_sender.try_send(command).unwrap();
+        self.script.woken.wake();
     }
 
     /// So many connect; they are bound to the rings in turns.
