@@ -415,6 +415,14 @@ impl Conn {
         }
     }
 
+    /// After a read: is nothing that it has begun sooner than `set`, to which its age was known? Then only
+    /// idleness could be.
+    pub(crate) fn is_put_off(&self, clocks: &Clocks, set: Tick) -> bool {
+        let is_between = self.staged == 0 && !self.partial.is_skipping();
+        let idle = clocks.idle.map(|idle| self.last_read.wrapping_add(idle));
+        self.state == State::Open && is_between && idle.is_none_or(|idle| has_come(idle, set))
+    }
+
     // Questions.
 
     pub(crate) fn state(&self) -> State {

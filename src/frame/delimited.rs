@@ -20,6 +20,12 @@ pub(super) fn cut(
 ) -> usize {
     let seen = staged.len();
     let end = seen + fresh.len();
+    // As it mostly is where peers write whole messages.
+    if fresh.last() == Some(&delimiter) && end - 1 <= limits.max && !partial.is_skipping() {
+        cuts.messages(0, end);
+        cuts.rest(partial, end, end, 0);
+        return 1;
+    }
     let mut examined = 0;
     // Where the message begins that has not ended yet.
     let mut start = 0;

@@ -43,6 +43,16 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// The same after a read, which mostly puts off what is due: what is set comes too early, and sets the
+    /// wheel anew.
+    pub(super) fn rearm_after_read(&mut self, key: u32) {
+        let slot = &self.slots[key];
+        let is_early = |set| slot.conn.is_put_off(&self.clocks, set);
+        if !slot.wheel_tick().is_some_and(is_early) || self.rates.is_some() {
+            self.rearm(key);
+        }
+    }
+
     pub(super) fn fire_timers(&mut self) {
         for _ in 0..TIMER_BUDGET {
             let Some(key) = self.wheel.expired(&mut self.slots, self.tick) else {

@@ -73,6 +73,14 @@ impl<N: Net> Reactor<N> {
 
     /// Takes a connection out of its queue, and books how long it was held up there.
     pub(super) fn dequeue(&mut self, key: u32) {
+        if self.slots[key].place == Place::Ring {
+            self.book_wait(key);
+        }
+        self.leave_queue(key);
+    }
+
+    /// The same of one whose wait is booked.
+    pub(super) fn leave_queue(&mut self, key: u32) {
         match self.slots[key].place {
             Place::Nowhere | Place::Dead => {}
             Place::Resting => self.leave_rest(key),
@@ -88,7 +96,6 @@ impl<N: Net> Reactor<N> {
                 self.lanes[lane].owing.remove(&mut self.slots, key);
             }
             Place::Ring => {
-                self.book_wait(key);
                 let lane = usize::from(self.slots[key].consumer);
                 self.lanes[lane].fifo.remove(&mut self.slots, key);
             }

@@ -367,7 +367,7 @@ impl<N: Net> Reactor<N> {
         // A short read means drained, unless the peer has ended: then it is read to its end.
         let is_drained = read < asked && slot.conn.peer_end() == PeerEnd::Sending;
 
-        self.dequeue(key);
+        self.leave_queue(key);
         if let Some(reason) = closing {
             return self.begin_close(key, reason);
         }
@@ -381,7 +381,7 @@ impl<N: Net> Reactor<N> {
         } else {
             self.enqueue(key);
         }
-        self.rearm(key);
+        self.rearm_after_read(key);
     }
 
     /// Does the kernel hold nothing of it?
