@@ -6,9 +6,7 @@
 use std::fmt;
 
 use ringbuf::HeapCons;
-use ringbuf::traits::Consumer as _;
-#[cfg(all(test, not(loom)))]
-use ringbuf::traits::Observer as _;
+use ringbuf::traits::{Consumer as _, Observer as _};
 
 use super::record::{Header, Kind, Walk};
 use super::sync::{Arc, Ordering, fence};
@@ -64,7 +62,6 @@ impl RingConsumer {
         Walk::new(run).chain(Walk::new(behind))
     }
 
-    #[cfg(all(test, not(loom)))]
     pub(crate) fn is_empty(&self) -> bool {
         self.cons().is_empty()
     }
