@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::thread::{self, Thread, ThreadId};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
 use self::peers::Peers;
@@ -73,7 +73,6 @@ pub struct Consumer {
     /// The ring to look at first. It moves on with every release, so that a batch that was dropped
     /// comes again at once, and no ring waits for another.
     turn: usize,
-    thread: Option<(ThreadId, Waker)>,
     /// One holder at a time, whatever the fields may become.
     not_sync: PhantomData<Cell<()>>,
 }
@@ -92,6 +91,15 @@ impl std::task::Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
+}
+
+/// Who wakes the thread that asks: made once for each, and in its last moments anew.
+fn this_thread() -> Waker {
+    fn unpark() -> Waker {
+        Waker::from(Arc::new(Unpark(thread::current())))
+    }
+    thread_local!(static WAKER: Waker = unpark());
+    WAKER.try_with(Waker::clone).unwrap_or_else(|_| unpark())
 }
 
 impl Consumer {
@@ -119,7 +127,6 @@ impl Consumer {
             framings,
             batch_max,
             turn: 0,
-            thread: None,
             not_sync: PhantomData,
         }
     }
@@ -170,7 +177,7 @@ impl Consumer {
     ///
     /// [`Ended`] when no more will come.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Batch<'_>, Ended>> {
-        match self.look_or_register(cx.waker()) {
+        match self.look_or_register(|| cx.waker().clone()) {
             Ok(Some((ring, end))) => Poll::Ready(Ok(self.lend(ring, end))),
             Ok(None) => Poll::Pending,
             Err(ended) => Poll::Ready(Err(ended)),
@@ -317,11 +324,14 @@ impl Consumer {
         None
     }
 
-    fn look_or_register(&mut self, waker: &Waker) -> Result<Option<(usize, Mark)>, Ended> {
+    fn look_or_register(
+        &mut self,
+        whom: impl FnOnce() -> Waker,
+    ) -> Result<Option<(usize, Mark)>, Ended> {
         if let Some(found) = self.look()? {
             return Ok(Some(found));
         }
-        self.parked.prepare(waker);
+        self.parked.prepare(whom());
         let found = self.look();
         if !matches!(found, Ok(None)) {
             self.parked.cancel();
@@ -331,8 +341,7 @@ impl Consumer {
 
     fn sleep_until(&mut self, deadline: Option<Instant>) -> Result<Option<(usize, Mark)>, Ended> {
         loop {
-            let waker = self.thread_waker();
-            if let Some(found) = self.look_or_register(&waker)? {
+            if let Some(found) = self.look_or_register(this_thread)? {
                 return Ok(Some(found));
             }
             // A token left over from elsewhere ends this early: then it looks again, and parks again.
@@ -343,20 +352,6 @@ impl Consumer {
                     return Ok(None);
                 }
                 Some(left) => thread::park_timeout(left),
-            }
-        }
-    }
-
-    /// Made once for each thread that a consumer is moved to.
-    fn thread_waker(&mut self) -> Waker {
-        let me = thread::current();
-        match &self.thread {
-            Some((id, waker)) if *id == me.id() => waker.clone(),
-            _ => {
-                let id = me.id();
-                let waker = Waker::from(Arc::new(Unpark(me)));
-                self.thread = Some((id, waker.clone()));
-                waker
             }
         }
     }

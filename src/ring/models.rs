@@ -132,7 +132,7 @@ fn consume_rounds(
             continue;
         }
         let sleeper = registers();
-        parked.prepare(&Waker::from(Arc::clone(&sleeper)));
+        parked.prepare(Waker::from(Arc::clone(&sleeper)));
         let (found, all) = look();
         if found {
             parked.cancel();
@@ -190,7 +190,7 @@ fn the_waker_of_the_latest_poll_is_woken() {
             let (parked, all) = (Arc::new(Parked::new()), positions(1));
             publish_rounds(&parked, &all, 0, 2);
             consume_rounds(&parked, &all, 2, || {
-                parked.prepare(&Waker::from(Sleeper::here()));
+                parked.prepare(Waker::from(Sleeper::here()));
                 Sleeper::here()
             });
         },
@@ -300,7 +300,7 @@ fn whoever_sees_the_end_sees_all_that_was_published_before() {
                 if before.0.is_some() {
                     break before;
                 }
-                parked.prepare(&Waker::from(Arc::clone(&sleeper)));
+                parked.prepare(Waker::from(Arc::clone(&sleeper)));
                 let now = look();
                 if now == before {
                     sleeper.sleep();

@@ -39,10 +39,10 @@ impl Parked {
     /// The consumer's side, before it looks for the last time: `waker` is to be woken from now on.
     ///
     /// The lock is held elsewhere only for the length of one `Option::take`.
-    pub(crate) fn prepare(&self, waker: &Waker) {
+    pub(crate) fn prepare(&self, waker: Waker) {
         {
             let mut slot = self.waker.lock().unwrap_or_else(|e| e.into_inner());
-            *slot = Some(waker.clone());
+            *slot = Some(waker);
         }
         // Release: whoever reads this `true` finds the lock of the registration above free.
         self.parked.store(true, Ordering::Release);
@@ -131,11 +131,11 @@ mod tests {
         let parked = Parked::new();
         parked.notify();
         assert_eq!(woken(), 0, "nobody slept");
-        parked.prepare(&waker);
+        parked.prepare(waker.clone());
         parked.notify();
         parked.notify();
         assert_eq!(woken(), 1);
-        parked.prepare(&waker);
+        parked.prepare(waker);
         parked.cancel();
         parked.notify();
         assert_eq!(woken(), 1, "it had found something");
@@ -145,7 +145,7 @@ mod tests {
     fn a_registration_under_way_is_not_waited_for() {
         let counts = Arc::new(Counts::default());
         let parked = Parked::new();
-        parked.prepare(&Waker::from(Arc::clone(&counts)));
+        parked.prepare(Waker::from(Arc::clone(&counts)));
         let registering = parked.waker.lock().unwrap();
         parked.notify();
         drop(registering);
