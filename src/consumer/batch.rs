@@ -17,7 +17,6 @@ use crate::ring::record::{Closed, Gap, Kind, Walk};
 #[derive(Debug)]
 pub struct Batch<'c> {
     pub(super) consumer: &'c mut Consumer,
-    pub(super) ring: usize,
     pub(super) end: Mark,
 }
 
@@ -46,18 +45,18 @@ impl Mark {
 
 impl Batch<'_> {
     fn left(&self) -> &[u8] {
-        let ring = &self.consumer.rings[self.ring].ring;
+        let ring = &self.consumer.rings[self.end.ring].ring;
         let len = self.end.position - ring.released();
         &ring.readable()[..len as usize]
     }
 
     /// The records, from the first that is not released.
     pub fn records(&self) -> Records<'_> {
-        let desk = &self.consumer.rings[self.ring];
+        let desk = &self.consumer.rings[self.end.ring];
         Records {
             walk: Walk::new(self.left()),
             start: desk.ring.released(),
-            here: self.consumer.here(self.ring),
+            here: self.consumer.here(self.end.ring),
             peers: &desk.peers,
             framings: &self.consumer.framings,
         }
@@ -65,7 +64,7 @@ impl Batch<'_> {
 
     /// Bytes of peers in what is not released of it.
     pub fn bytes(&self) -> u64 {
-        let ring = &self.consumer.rings[self.ring].ring;
+        let ring = &self.consumer.rings[self.end.ring].ring;
         self.end.delivered.saturating_sub(ring.delivered())
     }
 
@@ -82,7 +81,7 @@ impl Batch<'_> {
     /// When the mark was made by another consumer or for another ring.
     pub fn release_until(&mut self, mark: Mark) {
         assert!(
-            mark.consumer == self.consumer.serial && mark.ring == self.ring,
+            mark.consumer == self.consumer.serial && mark.ring == self.end.ring,
             "a mark of another batch's ring"
         );
         // A mark from an earlier loan of the same records may lie behind this batch's end.

@@ -142,10 +142,10 @@ impl Consumer {
     ///
     /// [`Ended`] when no more will come.
     pub fn wait(&mut self) -> Result<Batch<'_>, Ended> {
-        let (ring, end) = self
+        let end = self
             .sleep_until(None)?
             .expect("without a deadline it sleeps until there is something");
-        Ok(self.lend(ring, end))
+        Ok(self.lend(end))
     }
 
     /// The next batch, or `None` when none came for so long.
@@ -157,7 +157,7 @@ impl Consumer {
         // One that is further away than the clock can say never comes.
         let deadline = Instant::now().checked_add(timeout);
         let found = self.sleep_until(deadline)?;
-        Ok(found.map(|(ring, end)| self.lend(ring, end)))
+        Ok(found.map(|end| self.lend(end)))
     }
 
     /// The next batch, if there is one now.
@@ -167,7 +167,7 @@ impl Consumer {
     /// [`Ended`] when no more will come.
     pub fn try_next(&mut self) -> Result<Option<Batch<'_>>, Ended> {
         let found = self.look()?;
-        Ok(found.map(|(ring, end)| self.lend(ring, end)))
+        Ok(found.map(|end| self.lend(end)))
     }
 
     /// The next batch for a task of any async runtime: when it is pending, the task is woken when it
@@ -178,7 +178,7 @@ impl Consumer {
     /// [`Ended`] when no more will come.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Batch<'_>, Ended>> {
         match self.look_or_register(|| cx.waker().clone()) {
-            Ok(Some((ring, end))) => Poll::Ready(Ok(self.lend(ring, end))),
+            Ok(Some(end)) => Poll::Ready(Ok(self.lend(end))),
             Ok(None) => Poll::Pending,
             Err(ended) => Poll::Ready(Err(ended)),
         }
@@ -226,10 +226,9 @@ impl Consumer {
         (mark.position, mark.taken) <= (here.position, here.taken)
     }
 
-    fn lend(&mut self, ring: usize, end: Mark) -> Batch<'_> {
+    fn lend(&mut self, end: Mark) -> Batch<'_> {
         Batch {
             consumer: self,
-            ring,
             end,
         }
     }
@@ -248,37 +247,47 @@ impl Consumer {
     }
 
     fn release(&mut self, mark: Mark) {
-        let here = self.here(mark.ring);
-        if (mark.position, mark.taken) <= (here.position, here.taken) {
+        let desk = &mut self.rings[mark.ring];
+        if (mark.position, mark.taken) <= (desk.ring.released(), desk.ring.taken()) {
             return;
         }
-        let desk = &mut self.rings[mark.ring];
         // Before the room is given back: a table that lags behind costs nothing, the other way round
         // a panic in between would leave it wrong.
         desk.peers.release(mark.position);
         desk.time = mark.time;
-        let payload = mark.delivered - here.delivered;
+        let payload = mark.delivered - desk.ring.delivered();
         desk.ring.release(mark.position, mark.taken, payload);
-        self.turn = (mark.ring + 1) % self.rings.len();
+        self.turn = self.after(mark.ring);
+    }
+
+    /// The ring whose turn it is when this one had its own.
+    fn after(&self, ring: usize) -> usize {
+        if ring + 1 < self.rings.len() {
+            ring + 1
+        } else {
+            0
+        }
     }
 
     /// The end of the next batch, whose beginning is what the ring has released.
-    fn look(&mut self) -> Result<Option<(usize, Mark)>, Ended> {
+    fn look(&mut self) -> Result<Option<Mark>, Ended> {
         let mut alive = false;
         let mut worst = Ended::Drained;
-        for step in 0..self.rings.len() {
-            let ring = (self.turn + step) % self.rings.len();
+        let mut ring = self.turn;
+        for _ in 0..self.rings.len() {
+            let desk = &mut self.rings[ring];
             // First the end, then what there is: what was published before the end is seen then.
-            let end = self.rings[ring].ring.end();
+            let end = desk.ring.end();
             if end == Some(End::Stopped) {
-                self.rings[ring].ring.abandon_rest();
+                desk.ring.abandon_rest();
             } else if let Some(mark) = self.gather(ring) {
-                return Ok(Some((ring, mark)));
+                return Ok(Some(mark));
             }
             match end {
                 None => alive = true,
                 Some(end) => worst = worst.max(end.into()),
             }
+            ring = self.after(ring);
         }
         if alive { Ok(None) } else { Err(worst) }
     }
@@ -324,12 +333,10 @@ impl Consumer {
         None
     }
 
-    fn look_or_register(
-        &mut self,
-        whom: impl FnOnce() -> Waker,
-    ) -> Result<Option<(usize, Mark)>, Ended> {
-        if let Some(found) = self.look()? {
-            return Ok(Some(found));
+    fn look_or_register(&mut self, whom: impl FnOnce() -> Waker) -> Result<Option<Mark>, Ended> {
+        let found = self.look();
+        if !matches!(found, Ok(None)) {
+            return found;
         }
         self.parked.prepare(whom());
         let found = self.look();
@@ -339,10 +346,11 @@ impl Consumer {
         found
     }
 
-    fn sleep_until(&mut self, deadline: Option<Instant>) -> Result<Option<(usize, Mark)>, Ended> {
+    fn sleep_until(&mut self, deadline: Option<Instant>) -> Result<Option<Mark>, Ended> {
         loop {
-            if let Some(found) = self.look_or_register(this_thread)? {
-                return Ok(Some(found));
+            let found = self.look_or_register(this_thread);
+            if !matches!(found, Ok(None)) {
+                return found;
             }
             // A token left over from elsewhere ends this early: then it looks again, and parks again.
             match deadline.map(|at| at.saturating_duration_since(Instant::now())) {

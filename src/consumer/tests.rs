@@ -246,7 +246,7 @@ fn no_ring_waits_for_another() {
     }
     let mut order = Vec::new();
     while let Some(batch) = consumer.try_next().unwrap() {
-        order.push(batch.ring);
+        order.push(batch.end.ring);
         batch.release();
     }
     assert_eq!(order, [0, 1, 0, 1]);
