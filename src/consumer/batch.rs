@@ -1,10 +1,10 @@
 //! A run of records on loan, and its release.
 
+use super::Consumer;
 use super::peers::Peers;
 use super::record::{Messages, Record};
-use super::{Consumer, peers};
 use crate::frame::Framing;
-use crate::peer::{ConnectionId, Peer};
+use crate::peer::ConnectionId;
 use crate::ring::record::{Closed, Gap, Kind, Walk};
 
 /// Records of one ring on loan from it: borrowed where the reactor read them to, not copied.
@@ -55,7 +55,6 @@ impl Batch<'_> {
         let desk = &self.consumer.rings[self.end.ring];
         Records {
             walk: Walk::new(self.left()),
-            start: desk.ring.released(),
             here: self.consumer.here(self.end.ring),
             peers: &desk.peers,
             framings: &self.consumer.framings,
@@ -96,8 +95,6 @@ impl Batch<'_> {
 #[derive(Clone)]
 pub struct Records<'b> {
     walk: Walk<'b>,
-    /// The position of the walk's first byte.
-    start: u64,
     here: Mark,
     peers: &'b Peers,
     framings: &'b [Framing],
@@ -114,20 +111,12 @@ impl<'b> Iterator for Records<'b> {
     type Item = Record<'b>;
 
     fn next(&mut self) -> Option<Record<'b>> {
-        loop {
-            let Some((at, header, payload)) = self.walk.next() else {
-                assert_eq!(
-                    self.walk.left(),
-                    0,
-                    "no record where one begins: a bug of fanin"
-                );
-                return None;
-            };
+        while let Some((_, header, payload)) = self.walk.next() {
             let before = self.here;
             let who = ConnectionId::from_u64(header.id);
-            self.here.position = self.start + at as u64 + header.record_len() as u64;
+            self.here.position += header.record_len() as u64;
             self.here.taken = 0;
-            let record = match header.kind {
+            return Some(match header.kind {
                 Kind::Padding => continue,
                 Kind::Time => {
                     self.here.time = header.id;
@@ -136,36 +125,29 @@ impl<'b> Iterator for Records<'b> {
                 Kind::Data => {
                     let raw = &payload[before.taken..];
                     self.here.delivered += raw.len() as u64;
-                    let known = self.peers.know(who);
-                    let mut messages = Messages {
+                    Record::Messages(Messages {
                         raw,
                         who,
-                        peer: Peer::Unix { pid: 0, uid: 0 },
-                        listener: 0,
-                        code: 0,
+                        from: self.peers.know(who),
                         flags: header.flags,
-                        of_listener: self.framings.get(known.listener),
+                        framings: self.framings,
                         before,
-                        end: self.here.position,
-                    };
-                    messages.of(known);
-                    Record::Messages(messages)
+                    })
                 }
                 Kind::Opened => {
-                    let known = self.peers.know(who);
+                    let from = self.peers.know(who);
                     Record::Opened {
                         who,
-                        peer: known.peer,
-                        listener: known.listener,
-                        framing: peers::framing(known.framing, self.framings.get(known.listener))
-                            .clone(),
+                        peer: from.peer(),
+                        listener: from.listener(),
+                        framing: from.framing(self.framings).clone(),
                     }
                 }
                 Kind::Gap => {
                     let gap = Gap::decode(payload).expect("our producer wrote a whole Gap");
                     Record::Gap {
                         who,
-                        peer: self.peers.know(who).peer,
+                        peer: self.peers.know(who).peer(),
                         reason: gap.reason,
                         bytes: gap.bytes,
                         messages: gap.messages,
@@ -176,14 +158,19 @@ impl<'b> Iterator for Records<'b> {
                         Closed::decode(payload).expect("our producer wrote a whole Closed");
                     Record::Closed {
                         who,
-                        peer: self.peers.know(who).peer,
+                        peer: self.peers.know(who).peer(),
                         reason: closed.reason,
                         books: closed.books,
                     }
                 }
-            };
-            return Some(record);
+            });
         }
+        assert_eq!(
+            self.walk.left(),
+            0,
+            "no record where one begins: a bug of fanin"
+        );
+        None
     }
 }
 

@@ -309,7 +309,7 @@ impl Consumer {
                     ended_early = true;
                     break;
                 }
-                desk.peers.apply(start + at as u64, &header, payload);
+                desk.peers.apply(end.position, &header, payload);
                 shown |= is_shown;
                 match header.kind {
                     Kind::Time => end.time = header.id,

@@ -4,6 +4,7 @@
 //! Never here: a lock; each consumer keeps its own tables.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 
 use crate::frame::Framing;
 use crate::peer::{ConnectionId, Peer};
@@ -11,7 +12,7 @@ use crate::ring::record::{Header, Kind, Opened, PackedPeer};
 
 /// A connection, packed: a table of these is a term of the memory bound.
 #[derive(Clone, Copy)]
-struct Entry {
+pub(super) struct Entry {
     address: [u8; 16],
     generation: u32,
     port: [u8; 2],
@@ -36,6 +37,36 @@ impl Entry {
     fn is_vacant(self) -> bool {
         self.kind & 0x30 == 0
     }
+
+    pub(super) fn peer(&self) -> Peer {
+        let packed = PackedPeer {
+            address: self.address,
+            port: self.port,
+            kind: self.kind >> 4 & 3,
+        };
+        packed.unpack().expect("packed when it was opened")
+    }
+
+    pub(super) fn listener(&self) -> usize {
+        usize::from(self.listener)
+    }
+
+    /// What its listener's framing became; `listeners` has the framing of each.
+    pub(super) fn framing<'f>(&self, listeners: &'f [Framing]) -> &'f Framing {
+        listeners
+            .get(self.listener())
+            .and_then(|listener| Framing::from_code(self.kind & 0x0f, listener))
+            .unwrap_or(&Framing::Line)
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("peer", &self.peer())
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a release has to do when it passes a position.
@@ -50,13 +81,6 @@ enum What {
     Closed,
     /// Another connection took the slot here: nothing behind this speaks of the old one.
     Displaced,
-}
-
-/// A connection as a record needs it.
-pub(super) struct Known {
-    pub(super) peer: Peer,
-    pub(super) listener: usize,
-    pub(super) framing: u8,
 }
 
 pub(super) struct Peers {
@@ -161,20 +185,11 @@ impl Peers {
         self.displaced.get_mut(&id)
     }
 
-    pub(super) fn know(&self, id: ConnectionId) -> Known {
+    pub(super) fn know(&self, id: ConnectionId) -> &Entry {
         let Some(entry) = self.find(id) else {
             panic!("a record of connection {id}, whose Opened never came: a bug of fanin");
         };
-        let packed = PackedPeer {
-            address: entry.address,
-            port: entry.port,
-            kind: entry.kind >> 4 & 3,
-        };
-        Known {
-            peer: packed.unpack().expect("packed when it was opened"),
-            listener: usize::from(entry.listener),
-            framing: entry.kind & 0x0f,
-        }
+        entry
     }
 
     /// Was everything of this connection released? See `Consumer::delivered`.
@@ -188,11 +203,4 @@ impl Peers {
             !entry.is_vacant() && entry.generation.wrapping_sub(id.generation()) < 1 << 31
         })
     }
-}
-
-/// The framing that a code means for this listener.
-pub(super) fn framing(code: u8, listener: Option<&Framing>) -> &Framing {
-    listener
-        .and_then(|listener| Framing::from_code(code, listener))
-        .unwrap_or(&Framing::Line)
 }

@@ -3,13 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use super::batch::Mark;
-use super::peers::{self, Known};
+use super::peers::Entry;
 use crate::books::Books;
 use crate::close::{CloseReason, DiscardReason};
 use crate::frame::Framing;
 use crate::frame::MessageIter;
 use crate::peer::{ConnectionId, Peer};
-use crate::ring::record::{TRUNCATED, UNTERMINATED, WHOLE};
+use crate::ring::record::{TRUNCATED, UNTERMINATED, WHOLE, record_len};
 
 /// What a [`Batch`](crate::Batch) holds, in the order in which it happened to each connection.
 #[derive(Clone, Debug)]
@@ -63,15 +63,13 @@ pub enum Record<'b> {
 pub struct Messages<'b> {
     pub(super) raw: &'b [u8],
     pub(super) who: ConnectionId,
-    pub(super) peer: Peer,
-    pub(super) listener: u8,
-    pub(super) code: u8,
+    /// Unpacked only where it is asked for.
+    pub(super) from: &'b Entry,
     pub(super) flags: u8,
-    pub(super) of_listener: Option<&'b Framing>,
+    /// By listener.
+    pub(super) framings: &'b [Framing],
     /// Everything before this record.
     pub(super) before: Mark,
-    /// Where the record after this one begins.
-    pub(super) end: u64,
 }
 
 impl<'b> Messages<'b> {
@@ -82,12 +80,12 @@ impl<'b> Messages<'b> {
 
     /// Its other end.
     pub fn peer(&self) -> Peer {
-        self.peer
+        self.from.peer()
     }
 
     /// Which listener accepted it, by its place in the configuration.
     pub fn listener(&self) -> usize {
-        usize::from(self.listener)
+        self.from.listener()
     }
 
     /// When the reactor read these bytes, or up to 10 ms later than that says.
@@ -103,7 +101,7 @@ impl<'b> Messages<'b> {
 
     /// How these messages end.
     pub fn framing(&self) -> &'b Framing {
-        peers::framing(self.code, self.of_listener)
+        self.from.framing(self.framings)
     }
 
     /// The messages, without delimiters and prefixes.
@@ -138,8 +136,9 @@ impl<'b> Messages<'b> {
     /// Everything up to the end of these messages, for
     /// [`Batch::release_until`](crate::Batch::release_until).
     pub fn mark(&self) -> Mark {
+        let record = record_len(self.before.taken + self.raw.len());
         Mark {
-            position: self.end,
+            position: self.before.position + record as u64,
             taken: 0,
             delivered: self.before.delivered + self.raw.len() as u64,
             ..self.before
@@ -170,12 +169,6 @@ impl<'b> Messages<'b> {
             delivered: self.before.delivered + bytes as u64,
             ..self.before
         }
-    }
-
-    pub(super) fn of(&mut self, known: Known) {
-        self.peer = known.peer;
-        self.listener = known.listener as u8;
-        self.code = known.framing;
     }
 }
 
