@@ -5,7 +5,7 @@ use super::peers::Peers;
 use super::record::{Messages, Record};
 use crate::frame::Framing;
 use crate::peer::ConnectionId;
-use crate::ring::record::{Closed, Gap, Kind, Walk};
+use crate::ring::record::{Closed, Gap, Header, Kind, Walk};
 
 /// Records of one ring on loan from it: borrowed where the reactor read them to, not copied.
 ///
@@ -107,63 +107,72 @@ impl Records<'_> {
     }
 }
 
+impl<'b> Records<'b> {
+    /// A record that is not of messages. Not inlined: those are most, and would pay for these.
+    #[inline(never)]
+    fn event(&self, header: Header, payload: &[u8]) -> Record<'b> {
+        let who = ConnectionId::from_u64(header.id);
+        let from = self.peers.know(who);
+        let peer = from.peer();
+        match header.kind {
+            Kind::Opened => Record::Opened {
+                who,
+                peer,
+                listener: from.listener(),
+                framing: from.framing(self.framings).clone(),
+            },
+            Kind::Gap => {
+                let gap = Gap::decode(payload).expect("our producer wrote a whole Gap");
+                Record::Gap {
+                    who,
+                    peer,
+                    reason: gap.reason,
+                    bytes: gap.bytes,
+                    messages: gap.messages,
+                }
+            }
+            Kind::Closed => {
+                let closed = Closed::decode(payload).expect("our producer wrote a whole Closed");
+                Record::Closed {
+                    who,
+                    peer,
+                    reason: closed.reason,
+                    books: closed.books,
+                }
+            }
+            Kind::Data | Kind::Time | Kind::Padding => unreachable!("not an event"),
+        }
+    }
+}
+
 impl<'b> Iterator for Records<'b> {
     type Item = Record<'b>;
 
     fn next(&mut self) -> Option<Record<'b>> {
         while let Some((_, header, payload)) = self.walk.next() {
             let before = self.here;
-            let who = ConnectionId::from_u64(header.id);
             self.here.position += header.record_len() as u64;
             self.here.taken = 0;
-            return Some(match header.kind {
-                Kind::Padding => continue,
-                Kind::Time => {
-                    self.here.time = header.id;
-                    continue;
-                }
+            match header.kind {
+                Kind::Padding => {}
+                Kind::Time => self.here.time = header.id,
                 Kind::Data => {
                     let raw = &payload[before.taken..];
                     self.here.delivered += raw.len() as u64;
-                    Record::Messages(Messages {
+                    let who = ConnectionId::from_u64(header.id);
+                    return Some(Record::Messages(Messages {
                         raw,
                         who,
                         from: self.peers.know(who),
                         flags: header.flags,
                         framings: self.framings,
                         before,
-                    })
+                    }));
                 }
-                Kind::Opened => {
-                    let from = self.peers.know(who);
-                    Record::Opened {
-                        who,
-                        peer: from.peer(),
-                        listener: from.listener(),
-                        framing: from.framing(self.framings).clone(),
-                    }
+                Kind::Opened | Kind::Gap | Kind::Closed => {
+                    return Some(self.event(header, payload));
                 }
-                Kind::Gap => {
-                    let gap = Gap::decode(payload).expect("our producer wrote a whole Gap");
-                    Record::Gap {
-                        who,
-                        peer: self.peers.know(who).peer(),
-                        reason: gap.reason,
-                        bytes: gap.bytes,
-                        messages: gap.messages,
-                    }
-                }
-                Kind::Closed => {
-                    let closed =
-                        Closed::decode(payload).expect("our producer wrote a whole Closed");
-                    Record::Closed {
-                        who,
-                        peer: self.peers.know(who).peer(),
-                        reason: closed.reason,
-                        books: closed.books,
-                    }
-                }
-            });
+            }
         }
         assert_eq!(
             self.walk.left(),
