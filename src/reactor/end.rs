@@ -286,6 +286,7 @@ impl<N: Net> Reactor<N> {
         self.wheel.unset(&mut self.slots, key);
         let id = self.id(key);
         let paused = self.pauses_so_far(key);
+        let at = self.wall();
         let slot = &mut self.slots[key];
         slot.place = Place::Dead;
         if self.closed.len() == REMEMBERED {
@@ -297,7 +298,7 @@ impl<N: Net> Reactor<N> {
             listener: usize::from(slot.listener),
             consumer: usize::from(slot.consumer),
             reason: slot.conn.reason().unwrap_or(CloseReason::Shutdown),
-            at: self.net.wall(self.now),
+            at,
             age: TICK * self.tick.wrapping_sub(slot.conn.opened()),
             books: slot.conn.books(),
             unread: slot.unread(),

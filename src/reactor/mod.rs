@@ -41,7 +41,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub(crate) use self::admission::Admission;
 pub(crate) use self::arena::{class as staging_class, most as staging_most};
@@ -174,6 +174,8 @@ pub struct Reactor<N: Net = Mio> {
     net: N,
     /// When this turn began, since the reactor was made.
     now: Duration,
+    /// What clocks for people said then, if that was asked in this turn.
+    wall: Option<SystemTime>,
     tick: Tick,
     events: Vec<Event>,
     listeners: Vec<Listening<N::Listener>>,
@@ -269,6 +271,7 @@ impl<N: Net> Reactor<N> {
             index: parts.index,
             net,
             now,
+            wall: None,
             tick,
             events: Vec::new(),
             counters: Arc::new(Counters::new(lanes.len(), listeners.len())),
@@ -362,6 +365,7 @@ impl<N: Net> Reactor<N> {
             .poll(&mut self.events, timeout)
             .map_err(RunError::System)?;
         self.now = self.net.now();
+        self.wall = None;
         self.tick = tick_of(self.now);
         self.fairness.handle_time(self.now);
 
@@ -557,6 +561,11 @@ impl<N: Net> Reactor<N> {
         for (listening, counters) in self.listeners.iter().zip(&c.listeners) {
             counters.state.set(listening.machine.code());
         }
+    }
+
+    /// Now, as people tell the time.
+    fn wall(&mut self) -> SystemTime {
+        *self.wall.get_or_insert_with(|| self.net.wall(self.now))
     }
 
     fn id(&self, key: u32) -> ConnectionId {
