@@ -105,6 +105,9 @@ impl<'b> Messages<'b> {
     }
 
     /// The messages, without delimiters and prefixes.
+    // Inlined, so that what is left of them stays in registers: handed over through memory, as two halves that
+    // are read as one, counted messages took twice the time.
+    #[inline]
     pub fn iter(&self) -> MessageIter<'b> {
         if self.is_whole() {
             MessageIter::bare(self.raw)
