@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# What rsyslog and syslog-ng use for the same traffic, beside fanin: processor time of the whole process.
+# What rsyslog, syslog-ng and two receivers in Go use for the same traffic, beside fanin: processor time of the
+# whole process.
 #
 #   benches/peers.sh [ROUNDS [MIB]]
 #
 # Each takes 256-byte lines over 50 connections and writes them to /dev/null, through its file output: neither
 # has one that only counts. fanin runs twice: as --sink file:/dev/null, which is what the others do, and as
-# --sink null. The receive buffer is what each sets by itself. The senders are those of `cargo bench --bench
+# --sink null. Those in Go are benches/peers/receiver.go. The receive buffer is what each sets by itself. The senders are those of `cargo bench --bench
 # compare`. What is not installed is skipped with a word; where both cannot be, as with Debian, unpack one and
 # put it in PATH (.ci/run does: RSYSLOG_MODDIR says where rsyslog's modules are then).
 set -euo pipefail
@@ -43,6 +44,9 @@ log { source(in); destination(out); flags(flow-control); };
 CONF
     exec syslog-ng -F --no-caps -f "$place/ng.conf" -R "$place/persist" -p "$place/pid" -c "$place/control"
 }
+
+go_lines() { exec "$place/receiver" "127.0.0.1:$port" "$out" lines; }
+go_chunks() { exec "$place/receiver" "127.0.0.1:$port" "$out" chunks; }
 
 fanin_file() { exec target/release/fanin serve --listen "tcp://127.0.0.1:$port" --sink "file:$out"; }
 fanin_null() { exec target/release/fanin serve --listen "tcp://127.0.0.1:$port" --sink null; }
@@ -91,6 +95,13 @@ for peer in rsyslog:rsyslogd syslog_ng:syslog-ng; do
         echo "SKIP ${peer#*:}: not installed"
     fi
 done
+
+if command -v go >/dev/null; then
+    GOCACHE="$place/go" go build -o "$place/receiver" benches/peers/receiver.go
+    who+=(go_lines go_chunks)
+else
+    echo "SKIP go: not installed"
+fi
 
 # Once into a file: who loses or changes what it gets is not to be compared.
 for one in "${who[@]}"; do
