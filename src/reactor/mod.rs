@@ -391,7 +391,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Whose turn it is, as others see to it.
+    /// What others ask for or have given back, and who comes in.
     fn do_chores_before_reading(&mut self) {
         self.take_orders();
         self.check_consumers();
