@@ -44,7 +44,7 @@ const FAILED: i32 = 1;
 const REFUSED: i32 = 2;
 
 /// A record has at most one message's beginning and one read.
-const LARGEST_READ: usize = 64 << 10;
+const LARGEST_READ: usize = 128 << 10;
 
 /// Runs the program; its exit code.
 pub(crate) fn main() -> i32 {

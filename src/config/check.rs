@@ -13,7 +13,9 @@ use crate::conn::MORE_BYTES;
 use crate::frame::{Framing, OversizePolicy};
 use crate::peer::{MAX_REACTORS, MAX_SLOTS};
 use crate::policy::LeastRate;
-use crate::reactor::{MARKS, READ_SIZES, claim_len, slot_bytes, staging_class, staging_most};
+use crate::reactor::{
+    LARGEST_READ, MARKS, READ_SIZES, claim_len, slot_bytes, staging_class, staging_most,
+};
 use crate::status::MemoryBound;
 
 /// The smallest ring that is chosen when none is given.
@@ -332,7 +334,7 @@ impl Checked {
         let arenas = staging_most(self.staging_bytes(), largest).saturating_mul(c.reactors);
         let beyond = rings * staging_class(largest, largest);
         let smallest_part = staging_class(1, largest);
-        let scratch = c.max_message + MARKS + READ_SIZES[READ_SIZES.len() - 1];
+        let scratch = c.max_message + MARKS + LARGEST_READ;
         let ring = Bytes(self.ring_bytes as u64);
         let mut bound = MemoryBound {
             user: vec![

@@ -477,6 +477,6 @@ impl Reactor<SimNet> {
     }
 
     fn largest(&self) -> usize {
-        self.scratch.len() - super::READ_SIZES[super::READ_SIZES.len() - 1] + MARKS
+        self.scratch.len() - super::LARGEST_READ + MARKS
     }
 }

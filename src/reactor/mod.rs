@@ -64,7 +64,7 @@ use self::patience::NEVER;
 pub(crate) use self::pressure::Gate;
 use self::rate::Rates;
 pub(crate) use self::rate::{RateParts, SHAPED_BYTES};
-pub(crate) use self::read_size::READ_SIZES;
+pub(crate) use self::read_size::{LARGEST_READ, READ_SIZES};
 use self::serve::Served;
 pub(crate) use self::serve::claim_len;
 use self::slots::{Fifo, Place, Readiness, Slot, Slots, token};
@@ -290,7 +290,7 @@ impl<N: Net> Reactor<N> {
             leaving: Vec::new(),
             rates: parts.rates.map(|p| Box::new(Rates::new(p, tick))),
             wheel: Wheel::new(tick),
-            scratch: vec![0; largest + READ_SIZES[READ_SIZES.len() - 1]].into_boxed_slice(),
+            scratch: vec![0; largest + LARGEST_READ].into_boxed_slice(),
             clocks: parts.clocks,
             stall: parts.stall,
             least_rate: parts.least_rate,

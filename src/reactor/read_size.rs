@@ -3,8 +3,13 @@
 //! In: what reads brought. Out: the size of the next one. Never here: what there is room for.
 
 /// A read that is filled is followed by a larger one; two in a row that bring less than a quarter, by a
-/// smaller one. A fixed size of 64 KiB was measured to thrash against the ring's room.
-pub(crate) const READ_SIZES: [usize; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
+/// smaller one. A fixed size of 64 KiB was measured to thrash against the ring's room. The largest takes all
+/// that a default receive buffer holds (some 92 KiB), so that a connection that is behind is read by one call.
+pub(crate) const READ_SIZES: [usize; 6] =
+    [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, LARGEST_READ];
+
+/// The most that is read at once.
+pub(crate) const LARGEST_READ: usize = 128 << 10;
 
 /// A place in [`READ_SIZES`], and in the lowest bit whether the last read brought little.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +60,8 @@ mod tests {
     fn full_reads_grow_and_two_small_ones_shrink() {
         assert_eq!(after(&[]), 16 << 10);
         assert_eq!(after(&[16 << 10]), 32 << 10);
-        assert_eq!(after(&[16 << 10, 32 << 10, 64 << 10]), 64 << 10);
+        assert_eq!(after(&[16 << 10, 32 << 10, 64 << 10]), 128 << 10);
+        assert_eq!(after(&[16 << 10, 32 << 10, 64 << 10, 128 << 10]), 128 << 10);
         assert_eq!(after(&[1]), 16 << 10);
         assert_eq!(after(&[1, 1]), 8 << 10);
         assert_eq!(after(&[1, 4 << 10, 1]), 16 << 10, "not in a row");

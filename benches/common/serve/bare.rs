@@ -22,7 +22,7 @@ use crate::common::framing::{Framing, Place};
 use crate::common::work::Work;
 
 /// The largest read.
-const READ: usize = 64 << 10;
+const READ: usize = 128 << 10;
 /// A consumer that sleeps is woken after so many bytes, and at the end of a turn. A turn of full reads from
 /// fifty connections is most of the ring: woken for all of it, the consumer found it out of the cache, and
 /// the whole cost a sixth more. Woken for each 256 KiB, it slept three times as often, and gained nothing.
