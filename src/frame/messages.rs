@@ -91,6 +91,22 @@ impl<'b> Iterator for MessageIter<'b> {
         }
     }
 
+    #[inline]
+    fn fold<B, F: FnMut(B, &'b [u8]) -> B>(mut self, init: B, mut f: F) -> B {
+        let mut all = init;
+        if let Marks::Delimiters { ends, mut start } = self.marks {
+            for end in ends {
+                all = f(all, &self.bytes[start..end]);
+                start = end + 1;
+            }
+            return all;
+        }
+        while let Some(message) = self.next() {
+            all = f(all, message);
+        }
+        all
+    }
+
     fn count(self) -> usize {
         match self.marks {
             Marks::Delimiters { ends, .. } => ends.count(),
