@@ -92,7 +92,7 @@ impl<'b> Iterator for MessageIter<'b> {
     }
 
     #[inline]
-    fn fold<B, F: FnMut(B, &'b [u8]) -> B>(mut self, init: B, mut f: F) -> B {
+    fn fold<B, F: FnMut(B, &'b [u8]) -> B>(self, init: B, mut f: F) -> B {
         let mut all = init;
         if let Marks::Delimiters { ends, mut start } = self.marks {
             for end in ends {
@@ -101,7 +101,7 @@ impl<'b> Iterator for MessageIter<'b> {
             }
             return all;
         }
-        while let Some(message) = self.next() {
+        for message in self {
             all = f(all, message);
         }
         all
