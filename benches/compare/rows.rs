@@ -166,7 +166,11 @@ impl Row {
                 .chain([Candidate::program("program", FANIN)])
                 .collect(),
             Special::Latency => plain.map(with("--latency")).collect(),
-            Special::Autotune => plain.map(with("--autotune")).collect(),
+            Special::Autotune => plain
+                .map(with("--autotune"))
+                .chain([Candidate::program("program", FANIN)
+                    .with("program", &["--receive-buffer", "auto"])])
+                .collect(),
             Special::Slow => plain
                 .flat_map(|candidate| {
                     let name = format!("{}-slow", candidate.name);

@@ -101,8 +101,8 @@ pub(crate) struct Serve {
     /// Parts of messages that wait for their rest, over all connections
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::size, help_heading = "Threads and memory")]
     pub(crate) staging: usize,
-    /// SO_RCVBUF of each connection
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = units::size, help_heading = "Threads and memory")]
+    /// SO_RCVBUF of each connection; or auto: the kernel grows it
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = units::receive_buffer, help_heading = "Threads and memory")]
     pub(crate) receive_buffer: usize,
 
     /// Read what comes within so short a time together: fewer wake-ups, and a message waits at most as much longer (10us to 10ms); or off

@@ -15,7 +15,7 @@ use super::given::{Given, Refused};
 use super::sink::Destination;
 use super::units::{self, Brief, Deadline};
 
-const OPTIONS: [&str; 41] = [
+const OPTIONS: [&str; 42] = [
     "\n--listen=tcp://127.0.0.1:0",
     "\n--listen=tcp://[::1]:5140",
     "\n--listen=unix:///run/x",
@@ -41,6 +41,7 @@ const OPTIONS: [&str; 41] = [
     "\n--staging=1GiB",
     "\n--staging=",
     "\n--receive-buffer=8KiB",
+    "\n--receive-buffer=auto",
     "\n--max-connections=100",
     "\n--max-connections=",
     "\n--backlog=5",
@@ -106,6 +107,7 @@ fn took(config: &Config, option: &str, value: &str) {
         "--max-message" => assert_eq!(config.max_message, size()),
         "--ring" => assert_eq!(config.ring_bytes, Some(size())),
         "--staging" => assert_eq!(config.staging_bytes, size()),
+        "--receive-buffer" if value == "auto" => assert_eq!(config.receive_buffer, 0),
         "--receive-buffer" => assert_eq!(config.receive_buffer, size()),
         "--consumers" => assert_eq!(config.consumers, count()),
         "--reactors" => assert_eq!(config.reactors, count()),
@@ -172,7 +174,13 @@ fn said_again(serve: &Serve, config: &Config) -> impl Iterator<Item = String> {
         say("ring", format!("{bytes}b"));
     }
     say("staging", config.staging_bytes.to_string());
-    say("receive-buffer", config.receive_buffer.to_string());
+    say(
+        "receive-buffer",
+        match config.receive_buffer {
+            0 => "auto".to_owned(),
+            bytes => bytes.to_string(),
+        },
+    );
     if let Some(most) = serve.max_connections {
         say("max-connections", most.to_string());
     }

@@ -13,6 +13,18 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
     usize::try_from(bytes).map_err(|_| "more bytes than can be addressed".to_owned())
 }
 
+/// Bytes, or 0 for what the kernel likes.
+pub(crate) fn receive_buffer(text: &str) -> Result<usize, String> {
+    match text {
+        "auto" => Ok(0),
+        _ => match size(text) {
+            Ok(0) => Err("nothing could be received; the kernel's own size is `auto`".to_owned()),
+            Ok(bytes) => Ok(bytes),
+            Err(reason) => Err(format!("{reason}, or `auto`")),
+        },
+    }
+}
+
 /// A time that cannot be switched off.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     const LEGAL: &str = "a whole number with us, ms, s, m or h";
@@ -80,6 +92,10 @@ mod tests {
         for text in ["250ms", "30s", "5m", "1h", "10s", "90s"] {
             assert_eq!(Brief(duration(text).unwrap()).to_string(), text);
         }
+        assert_eq!(receive_buffer("auto"), Ok(0));
+        assert_eq!(receive_buffer("1KiB"), Ok(1024));
+        assert!(receive_buffer("0").unwrap_err().contains("auto"));
+        assert!(receive_buffer("some").unwrap_err().contains("auto"));
         assert_eq!(deadline("off"), Ok(Deadline(None)));
         assert_eq!(deadline("5m"), Ok(Deadline(Some(Duration::from_secs(300)))));
     }

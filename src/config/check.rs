@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::listen::twice;
-use super::{Config, Listen, ListenAddr, OnOversize};
+use super::{Config, ListenAddr, OnOversize};
 use crate::bytes::Bytes;
 use crate::conn::MORE_BYTES;
 use crate::frame::{Framing, OversizePolicy};
@@ -167,12 +167,12 @@ impl Config {
             );
             refuse("staging_bytes", self.staging_bytes.to_string(), reason);
         }
-        if !(1 << 10..=1 << 30).contains(&self.receive_buffer) {
+        if self.receive_buffer != 0 && !(1 << 10..=1 << 30).contains(&self.receive_buffer) {
             let value = self.receive_buffer.to_string();
             refuse(
                 "receive_buffer",
                 value,
-                "1 KiB to 1 GiB are possible".into(),
+                "1 KiB to 1 GiB are possible, or the kernel's".into(),
             );
         }
         let legal = Duration::from_micros(10)..=Duration::from_millis(10);
@@ -284,7 +284,7 @@ impl Config {
     }
 }
 
-fn several(n: usize, what: &str) -> String {
+pub(super) fn several(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
@@ -378,31 +378,6 @@ impl Checked {
         bound.user.extend(c.per_source.memory(c.max_connections));
         bound.user.extend(self.memory_of_rates());
         bound
-    }
-
-    /// Receive buffers. What a peer sends over a Unix socket is charged to that peer.
-    fn kernel_memory(&self) -> Vec<(String, u64)> {
-        let c = &self.config;
-        let is_unix = |listen: &&Listen| matches!(listen.address, ListenAddr::Unix(_));
-        let unix = c.listeners.iter().filter(is_unix).count();
-        let sockets = (c.listeners.len() - unix) * c.reactors;
-        let mut terms = Vec::new();
-        if sockets > 0 {
-            let name = format!(
-                "{} connections + {} of backlog {}, each 2 receive buffers of {}",
-                c.max_connections,
-                several(sockets, "listener"),
-                c.backlog,
-                Bytes(c.receive_buffer as u64)
-            );
-            let buffers = c.max_connections + sockets * c.backlog as usize;
-            let bytes = buffers.saturating_mul(2 * c.receive_buffer);
-            terms.push((name, bytes as u64));
-        }
-        if unix > 0 {
-            terms.push(("Unix sockets: charged to their senders".into(), 0));
-        }
-        terms
     }
 
     pub(super) fn oversize(&self, framing: &Framing) -> OversizePolicy {

@@ -6,6 +6,7 @@
 mod bind;
 mod budgets;
 mod check;
+mod kernel;
 mod listen;
 mod never;
 mod overload;
@@ -68,7 +69,9 @@ pub struct Config {
     pub per_source: PerSource,
     /// Bytes for parts of messages, over all reactors.
     pub staging_bytes: usize,
-    /// `SO_RCVBUF` of each connection in bytes, before the kernel doubles it.
+    /// `SO_RCVBUF` of each connection in bytes, before the kernel doubles it; 0: the kernel grows it as it likes, up
+    /// to what `net.ipv4.tcp_rmem` allows. Few senders that send much cost half as much then, and distant ones
+    /// are not held up; many that are paused hold megabytes each in the kernel.
     pub receive_buffer: usize,
     /// Turns of a reactor begin so far apart, unless there is something left to do: messages that come close
     /// together cost one wake-up then. No byte waits longer for that, beside the kernel's slack of some 50 µs;

@@ -266,6 +266,7 @@ fn unmap(address: SocketAddr) -> SocketAddr {
 /// that accepting costs no further call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SocketOptions {
+    /// 0: the kernel's.
     pub(crate) receive_buffer: usize,
     pub(crate) backlog: u32,
     pub(crate) keepalive: Keepalive,
@@ -273,7 +274,7 @@ pub(crate) struct SocketOptions {
 }
 
 impl SocketOptions {
-    fn apply(&self, socket: &Socket, unix: bool) -> io::Result<()> {
+    fn apply_receive_buffer(&self, socket: &Socket) -> io::Result<()> {
         // Before listen: the window that a connection announces is settled by its handshake.
         socket.set_recv_buffer_size(self.receive_buffer)?;
         // Linux doubles what it grants, and cuts silently what is more than net.core.rmem_max.
@@ -284,6 +285,13 @@ impl SocketOptions {
                 self.receive_buffer
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
+        Ok(())
+    }
+
+    fn apply(&self, socket: &Socket, unix: bool) -> io::Result<()> {
+        if self.receive_buffer != 0 {
+            self.apply_receive_buffer(socket)?;
         }
         if unix {
             return Ok(());
@@ -450,5 +458,21 @@ mod tests {
             let timeout = socket.tcp_user_timeout().unwrap();
             assert_eq!(timeout, Some(Duration::from_secs(44)));
         }
+    }
+
+    #[test]
+    fn a_receive_buffer_of_the_kernels_is_left_alone() {
+        let options = SocketOptions {
+            receive_buffer: 0,
+            backlog: 7,
+            keepalive: Keepalive::default(),
+            user_timeout: None,
+        };
+        let address = "127.0.0.1:0".parse().unwrap();
+        let (listeners, _) = bind_tcp(address, 1, &options).unwrap();
+        let untouched = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let size = |socket: SockRef<'_>| socket.recv_buffer_size().unwrap();
+        let ours = SockRef::from(&listeners[0].socket);
+        assert_eq!(size(ours), size(SockRef::from(&untouched)));
     }
 }

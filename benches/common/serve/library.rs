@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use fanin::{Batch, Config, Fanin, ListenAddr, Record, Turn};
 
-use super::listen::unlock_receive_buffer;
 use super::thread;
 use crate::common::framing::Framing;
 use crate::common::work::Work;
 use crate::common::{number, option};
 
 fn bind(listener: TcpListener, args: &[String], framing: Framing) -> Fanin {
-    let ours = listener.try_clone().expect("a descriptor");
     let mut config = Config::listen("tcp://127.0.0.1:0").expect("an address");
     config.listeners[0].address = ListenAddr::Inherited(Arc::new(OwnedFd::from(listener)));
     config.framing = framing.name().parse().expect("a framing");
@@ -25,11 +23,10 @@ fn bind(listener: TcpListener, args: &[String], framing: Framing) -> Fanin {
     config.coalesce = option(args, "--coalesce")
         .map(|micros| Duration::from_micros(micros.parse().expect("microseconds")));
     config.max_message = number(args, "--max-message", config.max_message);
-    let fanin = config.validate().expect("valid").bind().expect("bound");
     if args.iter().any(|arg| arg == "--autotune") {
-        unlock_receive_buffer(&ours);
+        config.receive_buffer = 0;
     }
-    fanin
+    config.validate().expect("valid").bind().expect("bound")
 }
 
 fn take(batch: Batch<'_>, work: &mut Work) {
