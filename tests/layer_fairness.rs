@@ -26,6 +26,8 @@ impl World {
         config.framing = Framing::Line;
         config.max_message = 1024;
         config.ring_bytes = Some(256 << 10);
+        // The kernel holds twice as much, and so no read is larger than 64 KiB.
+        config.receive_buffer = 32 << 10;
         let mut fanin = config.validate().unwrap().bind().unwrap();
         Self {
             handle: fanin.handle,
@@ -92,9 +94,9 @@ fn press(stream: &mut TcpStream, lines: &[u8]) {
 }
 
 /// 50 that always have something to say, and one that has many times as much. All have more than is taken, so
-/// that in any second each is read as often as any other, or once more. A read is of 4 to 128 KiB, by the
-/// room that is left in the ring: so the least gets no less than 1/64 of what the most gets, and whatever
-/// lies within a ratio of r has an index of at least 4r/(1 + r)², which is 0.06. Mostly it is 0.9 and more.
+/// that in any second each is read as often as any other, or once more. A read is of 4 to 64 KiB, by the
+/// room that is left in the ring: so the least gets no less than 1/32 of what the most gets, and whatever
+/// lies within a ratio of r has an index of at least 4r/(1 + r)², which is 0.11. Mostly it is 0.9 and more.
 #[test]
 fn a_flooder_gets_no_more_than_who_else_has_something_to_say() {
     const EQUAL: usize = 50;
@@ -122,7 +124,7 @@ fn a_flooder_gets_no_more_than_who_else_has_something_to_say() {
     }
     println!("by second: {seen:?}; {:?}", world.fairness());
     assert!(
-        seen.iter().all(|index| *index > 0.06 && *index <= 1.0),
+        seen.iter().all(|index| *index > 0.11 && *index <= 1.0),
         "{seen:?}"
     );
     let blocked = world.handle.snapshot().rings[0].blocked.count;

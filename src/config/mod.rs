@@ -70,8 +70,8 @@ pub struct Config {
     /// Bytes for parts of messages, over all reactors.
     pub staging_bytes: usize,
     /// `SO_RCVBUF` of each connection in bytes, before the kernel doubles it; 0: the kernel grows it as it likes, up
-    /// to what `net.ipv4.tcp_rmem` allows. Few senders that send much cost half as much then, and distant ones
-    /// are not held up; many that are paused hold megabytes each in the kernel.
+    /// to what `net.ipv4.tcp_rmem` allows. Few senders that are distant are not held up then; many that are paused
+    /// hold megabytes each in the kernel.
     pub receive_buffer: usize,
     /// Turns of a reactor begin so far apart, unless there is something left to do: messages that come close
     /// together cost one wake-up then. No byte waits longer for that, beside the kernel's slack of some 50 µs;

@@ -440,6 +440,30 @@ fn a_consumer_iterates_what_was_cut() {
     assert_eq!(MessageIter::new(&Framing::Nul, b"ab").next(), None);
 }
 
+/// Folding has a loop of its own; it begins wherever `next` has got to.
+#[test]
+fn what_is_folded_is_what_next_would_give() {
+    let framings = [Framing::Line, Framing::Nul, Framing::Octet];
+    let all = [&b"a\n\nbc\n"[..], b"a\0\0bc\0", b"1 a0 2 bc"];
+    let iterators = framings
+        .iter()
+        .zip(all)
+        .map(|(framing, bytes)| MessageIter::new(framing, bytes))
+        .chain([MessageIter::bare(b"a\nb")]);
+    for mut messages in iterators {
+        loop {
+            let mut folded = Vec::new();
+            messages.clone().for_each(|message| folded.push(message));
+            let mut rest = messages.clone();
+            let given: Vec<_> = std::iter::from_fn(|| rest.next()).collect();
+            assert_eq!(folded, given);
+            if messages.next().is_none() {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn an_iterator_says_how_far_it_got_in_the_bytes() {
     let taken = |mut messages: MessageIter<'_>| {
