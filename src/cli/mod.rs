@@ -43,9 +43,6 @@ const FAILED: i32 = 1;
 /// Usage or configuration.
 const REFUSED: i32 = 2;
 
-/// A record has at most one message's beginning and one read.
-const LARGEST_READ: usize = 128 << 10;
-
 /// Runs the program; its exit code.
 pub(crate) fn main() -> i32 {
     let Given { cli, origins } = match Given::parse(std::env::args_os()) {
@@ -168,10 +165,7 @@ fn prepare(serve: &Serve, origins: &Origins) -> Result<Prepared, Refusal> {
         origins.is_given(option)
     }));
     let mut memory = checked.memory();
-    let (sinks, record) = (
-        others.consumers,
-        checked.config().max_message + LARGEST_READ,
-    );
+    let (sinks, record) = (others.consumers, checked.largest_record());
     let name = format!("{sinks} sink{}", if sinks == 1 { "" } else { "s" });
     memory
         .user

@@ -313,6 +313,11 @@ impl Checked {
         &self.config
     }
 
+    /// Bytes of peers in one record at most: what was kept of a message that began before, and one read.
+    pub fn largest_record(&self) -> usize {
+        self.config.max_message + MARKS + LARGEST_READ
+    }
+
     /// Bytes of each ring.
     pub fn ring_bytes(&self) -> usize {
         self.ring_bytes
@@ -334,7 +339,7 @@ impl Checked {
         let arenas = staging_most(self.staging_bytes(), largest).saturating_mul(c.reactors);
         let beyond = rings * staging_class(largest, largest);
         let smallest_part = staging_class(1, largest);
-        let scratch = c.max_message + MARKS + LARGEST_READ;
+        let scratch = self.largest_record();
         let ring = Bytes(self.ring_bytes as u64);
         let mut bound = MemoryBound {
             user: vec![
