@@ -1,7 +1,7 @@
 //! Messages that begin with their size. Hops from prefix to prefix.
 
 use super::cut::Cuts;
-use super::{Limits, OversizePolicy, Partial};
+use super::{Limits, OversizePolicy, Partial, fold_parts};
 use crate::close::DiscardReason;
 
 /// Digits of the largest count that RFC 6587's octet counting can carry here, u32's largest.
@@ -45,17 +45,28 @@ impl Default for Last {
 }
 
 impl Last {
-    fn read(&mut self, prefix: impl Fn(&[u8]) -> Prefix, bytes: &[u8]) -> Prefix {
-        let Some(word) = bytes.first_chunk() else {
-            return prefix(bytes);
-        };
-        let word = u64::from_le_bytes(*word);
-        if word & self.mask == self.word {
-            let Self { len, size, .. } = *self;
-            return Prefix::Is { len, size };
+    /// The message at the beginning of `bytes` and what comes after it, if it is whole and no larger than `max`,
+    /// which is the same each time.
+    #[inline]
+    pub(super) fn split<'b>(
+        &mut self,
+        prefix: impl Fn(&[u8]) -> Prefix,
+        max: usize,
+        bytes: &'b [u8],
+    ) -> Option<(&'b [u8], &'b [u8])> {
+        let word = bytes.first_chunk().map(|word| u64::from_le_bytes(*word));
+        if let Some(word) = word
+            && word & self.mask == self.word
+        {
+            return bytes.get(self.len..)?.split_at_checked(self.size as usize);
         }
-        let found = prefix(bytes);
-        if let Prefix::Is { len, size } = found
+        let Prefix::Is { len, size } = prefix(bytes) else {
+            return None;
+        };
+        if size as usize > max {
+            return None;
+        }
+        if let Some(word) = word
             && len <= size_of::<u64>()
         {
             let mask = u64::MAX >> (u64::BITS as usize - 8 * len);
@@ -66,7 +77,7 @@ impl Last {
                 size,
             };
         }
-        found
+        bytes[len..].split_at_checked(size as usize)
     }
 }
 
@@ -74,21 +85,16 @@ impl Last {
 pub(super) fn octet(bytes: &[u8]) -> Prefix {
     let mut size = 0_u64;
     for (at, byte) in bytes.iter().enumerate() {
-        match byte {
-            b' ' if at > 0 => {
-                return u32::try_from(size)
-                    .map_or(Prefix::Invalid, |size| Prefix::Is { len: at + 1, size });
-            }
-            b'1'..=b'9' => {}
-            b'0' if at > 0 => {}
-            _ => return Prefix::Invalid,
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return match u32::try_from(size) {
+                Ok(size) if *byte == b' ' && at > 0 => Prefix::Is { len: at + 1, size },
+                _ => Prefix::Invalid,
+            };
         }
-        if at == OCTET_DIGITS {
-            return Prefix::Invalid;
-        }
-        size = size * 10 + u64::from(byte - b'0');
-        // No need to wait for the space: more digits make it no smaller.
-        if size > u64::from(u32::MAX) {
+        size = size * 10 + u64::from(digit);
+        // No zero in front. And no need to wait for the space: more digits make it no smaller.
+        if size == 0 || size > u64::from(u32::MAX) {
             return Prefix::Invalid;
         }
     }
@@ -156,12 +162,21 @@ pub(super) fn cut(
         return 0;
     }
     let mut whole = start;
-    let mut last = Last::default();
     // Bytes that the message at `start` needs; 0: its prefix does not say yet.
     let mut need = 0;
     while start < end {
+        // All that are whole; only the first message of a read can have its prefix in both parts.
+        if start >= seen {
+            let add = |sum, message: &[u8]| sum + message.len();
+            let (messages, rest) = fold(&prefix, limits.max, &fresh[start - seen..], 0, add);
+            examined += end - rest.len() - start - messages;
+            start = end - rest.len();
+            if rest.is_empty() {
+                break;
+            }
+        }
         let mut joined = [0; LONGEST_PREFIX];
-        let (len, size) = match last.read(&prefix, head(staged, fresh, start, &mut joined)) {
+        let (len, size) = match prefix(head(staged, fresh, start, &mut joined)) {
             Prefix::Is { len, size } => (len, size as usize),
             Prefix::Short => {
                 examined += end - start;
@@ -237,13 +252,16 @@ fn head<'a>(
     &joined[..old + new]
 }
 
-pub(super) fn split<'b>(
+/// Folds the whole messages at the beginning of `bytes`, as far as none is larger than `max`, and says what
+/// comes after them.
+#[inline]
+pub(super) fn fold<'b, B>(
     prefix: impl Fn(&[u8]) -> Prefix,
-    last: &mut Last,
+    max: usize,
     bytes: &'b [u8],
-) -> Option<(&'b [u8], &'b [u8])> {
-    let Prefix::Is { len, size } = last.read(prefix, bytes) else {
-        return None;
-    };
-    bytes[len..].split_at_checked(size as usize)
+    init: B,
+    f: impl FnMut(B, &'b [u8]) -> B,
+) -> (B, &'b [u8]) {
+    let mut last = Last::default();
+    fold_parts(bytes, init, f, |rest| last.split(&prefix, max, rest))
 }

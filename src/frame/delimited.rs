@@ -85,3 +85,54 @@ pub(super) fn cut(
     cuts.rest(partial, start, end, 0);
     examined
 }
+
+/// Bytes that are looked at as one.
+const BLOCK: usize = 64;
+
+/// Folds the messages of `bytes`. A short one is likely among its like: as long as blocks have delimiters, all of
+/// a block are found at once, and none is searched for anew.
+#[inline]
+pub(super) fn fold<'b, B>(
+    delimiter: u8,
+    mut bytes: &'b [u8],
+    init: B,
+    mut f: impl FnMut(B, &'b [u8]) -> B,
+) -> B {
+    let mut all = init;
+    while let Some(end) = memchr(delimiter, bytes) {
+        all = f(all, &bytes[..end]);
+        bytes = &bytes[end + 1..];
+        if end >= BLOCK {
+            continue;
+        }
+
+        let (blocks, _) = bytes.as_chunks();
+        let (mut start, mut at) = (0, 0);
+        for block in blocks {
+            let mut ends = places(delimiter, block);
+            if ends == 0 && at - start >= BLOCK {
+                break;
+            }
+            while ends != 0 {
+                let end = at + ends.trailing_zeros() as usize;
+                all = f(all, &bytes[start..end]);
+                start = end + 1;
+                ends &= ends - 1;
+            }
+            at += BLOCK;
+        }
+        bytes = &bytes[start..];
+    }
+    all
+}
+
+/// A bit for each delimiter, the lowest for the first byte.
+fn places(delimiter: u8, block: &[u8; BLOCK]) -> u64 {
+    let is_delimiter = block.map(|byte| u8::from(byte == delimiter));
+    let (words, _) = is_delimiter.as_chunks();
+    words.iter().rev().fold(0, |places, word| {
+        // The factor brings the lowest bit of each byte to its place among the highest eight.
+        let eight = u64::from_le_bytes(*word).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        places << 8 | eight
+    })
+}

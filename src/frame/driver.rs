@@ -113,7 +113,14 @@ impl Connection {
             assert!(message.len() <= self.limits.max || !is_ours);
             self.outcome.delivered.push((false, message.to_vec()));
         }
-        let messages = self.outcome.delivered.len() - before;
-        assert_eq!(MessageIter::new(&self.framing, raw).count(), messages);
+        let delivered = &self.outcome.delivered[before..];
+        let messages = MessageIter::new(&self.framing, raw);
+        assert_eq!(messages.clone().count(), delivered.len());
+        // To fold has a loop of its own.
+        let folded = messages.fold(0, |at, message| {
+            assert_eq!(message, delivered[at].1);
+            at + 1
+        });
+        assert_eq!(folded, delivered.len());
     }
 }

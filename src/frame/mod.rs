@@ -265,10 +265,41 @@ pub(crate) fn settle(staged: &[u8], fresh: &[u8]) -> Option<Framing> {
 fn split<'b>(framing: &Framing, last: &mut Last, bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
     match framing {
         Framing::Line | Framing::Nul | Framing::Byte(_) | Framing::Auto => None,
-        Framing::Octet => counted::split(counted::octet, last, bytes),
-        Framing::U16 => counted::split(counted::u16, last, bytes),
-        Framing::U32 => counted::split(counted::u32, last, bytes),
-        Framing::Varint => counted::split(counted::varint, last, bytes),
+        Framing::Octet => last.split(counted::octet, usize::MAX, bytes),
+        Framing::U16 => last.split(counted::u16, usize::MAX, bytes),
+        Framing::U32 => last.split(counted::u32, usize::MAX, bytes),
+        Framing::Varint => last.split(counted::varint, usize::MAX, bytes),
         Framing::Custom(framer) => custom::split(&**framer, bytes),
     }
+}
+
+/// Folds the messages of `bytes` as [`split`] finds them. Which framing it is is asked once.
+fn fold<'b, B>(framing: &Framing, bytes: &'b [u8], init: B, f: impl FnMut(B, &'b [u8]) -> B) -> B {
+    let (all, _) = match framing {
+        Framing::Line | Framing::Nul | Framing::Byte(_) | Framing::Auto => (init, bytes),
+        Framing::Octet => counted::fold(counted::octet, usize::MAX, bytes, init, f),
+        Framing::U16 => counted::fold(counted::u16, usize::MAX, bytes, init, f),
+        Framing::U32 => counted::fold(counted::u32, usize::MAX, bytes, init, f),
+        Framing::Varint => counted::fold(counted::varint, usize::MAX, bytes, init, f),
+        Framing::Custom(framer) => {
+            fold_parts(bytes, init, f, |rest| custom::split(&**framer, rest))
+        }
+    };
+    all
+}
+
+/// Folds what `split` takes from `bytes`, one after the other, and says what it leaves.
+#[inline]
+fn fold_parts<'b, B>(
+    mut bytes: &'b [u8],
+    init: B,
+    mut f: impl FnMut(B, &'b [u8]) -> B,
+    mut split: impl FnMut(&'b [u8]) -> Option<(&'b [u8], &'b [u8])>,
+) -> (B, &'b [u8]) {
+    let mut all = init;
+    while let Some((message, after)) = split(bytes) {
+        all = f(all, message);
+        bytes = after;
+    }
+    (all, bytes)
 }

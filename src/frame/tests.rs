@@ -444,7 +444,7 @@ fn a_consumer_iterates_what_was_cut() {
 #[test]
 fn what_is_folded_is_what_next_would_give() {
     let framings = [Framing::Line, Framing::Nul, Framing::Octet];
-    let all = [&b"a\n\nbc\n"[..], b"a\0\0bc\0", b"1 a0 2 bc"];
+    let all = [&b"a\n\nbc\n"[..], b"a\0\0bc\0", b"1 a1 b2 bc"];
     let iterators = framings
         .iter()
         .zip(all)

@@ -149,23 +149,27 @@ fn policies() -> impl Strategy<Value = OversizePolicy> {
     ]
 }
 
+fn encoded(framing: &Framing, size: usize) -> Vec<u8> {
+    let body = vec![b'x'; size];
+    let counted = |prefix: Vec<u8>| [prefix, body.clone()].concat();
+    match framing {
+        Framing::Octet => counted(format!("{size} ").into_bytes()),
+        Framing::U16 => counted((size as u16).to_be_bytes().to_vec()),
+        Framing::U32 => counted((size as u32).to_be_bytes().to_vec()),
+        Framing::Varint if size >= 128 || size.is_multiple_of(2) => {
+            counted(vec![size as u8 | 0x80, (size / 128) as u8])
+        }
+        Framing::Varint => counted(vec![size as u8]),
+        other => [body, vec![other.delimiter().unwrap()]].concat(),
+    }
+}
+
 /// A message in its framing, or now and then some bytes that need not be one.
 fn piece(framing: &Framing) -> BoxedStrategy<Vec<u8>> {
     let framing = framing.clone();
     let alphabet = prop::sample::select(&b"\n\0 0123x\x80\xff"[..]);
     let noise = prop::collection::vec(alphabet, 0..6);
-    let message = (0_usize..24).prop_map(move |size| {
-        let body = vec![b'x'; size];
-        let counted = |prefix: Vec<u8>| [prefix, body.clone()].concat();
-        match &framing {
-            Framing::Octet => counted(format!("{size} ").into_bytes()),
-            Framing::U16 => counted((size as u16).to_be_bytes().to_vec()),
-            Framing::U32 => counted((size as u32).to_be_bytes().to_vec()),
-            Framing::Varint if size % 2 == 0 => counted(vec![size as u8 | 0x80, 0]),
-            Framing::Varint => counted(vec![size as u8]),
-            other => [body, vec![other.delimiter().unwrap()]].concat(),
-        }
-    });
+    let message = (0_usize..24).prop_map(move |size| encoded(&framing, size));
     prop_oneof![12 => message, 1 => noise].boxed()
 }
 
@@ -173,6 +177,20 @@ fn streams() -> impl Strategy<Value = (Framing, Vec<u8>)> {
     framings().prop_flat_map(|framing| {
         let input = prop::collection::vec(piece(&framing), 0..14).prop_map(|p| p.concat());
         (Just(framing), input)
+    })
+}
+
+/// Messages of all sizes, many alike in a row, so that they are found by whatever way there is to find them.
+fn runs() -> impl Strategy<Value = (Framing, Vec<usize>)> {
+    let size = prop_oneof![0_usize..5, 60_usize..68, 0_usize..64, 0_usize..300];
+    let run = (size, 1_usize..20).prop_map(|(size, times)| vec![size; times]);
+    let sizes = prop::collection::vec(run, 1..12).prop_map(|runs| runs.concat());
+    (framings(), sizes).prop_map(|(framing, mut sizes)| {
+        // Which counts from one.
+        if matches!(framing, Framing::Octet) {
+            sizes.retain(|size| *size > 0);
+        }
+        (framing, sizes)
     })
 }
 
@@ -208,5 +226,26 @@ proptest! {
                 prop_assert!(examined <= input.len(), "every byte is looked at once at most");
             }
         }
+    }
+
+    #[test]
+    fn messages_of_all_sizes_are_visited(
+        (framing, sizes) in runs(),
+        begun in prop::collection::vec(1_usize..400, 0..3),
+    ) {
+        let limits = Limits { max: 1 << 10, oversize: OversizePolicy::Close };
+        let input: Vec<_> = sizes.iter().flat_map(|size| encoded(&framing, *size)).collect();
+        let mut connection = Connection::new(framing, limits);
+        let mut rest = &input[..];
+        for few in begun {
+            let (fresh, after) = rest.split_at(rest.len().min(few));
+            connection.receive(fresh);
+            rest = after;
+        }
+        connection.receive(rest);
+        let outcome = connection.outcome;
+        let visited: Vec<_> = outcome.delivered.iter().map(|(_, message)| message.len()).collect();
+        prop_assert_eq!(visited, sizes);
+        prop_assert_eq!(outcome.close, None);
     }
 }
