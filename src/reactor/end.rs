@@ -6,7 +6,6 @@ use std::io::ErrorKind;
 
 use super::serve::{self, Served, Writer};
 use super::slots::Place;
-use super::wheel::NONE;
 use super::{REMEMBERED, Reactor, TICK, system};
 use crate::close::{CloseReason, DiscardReason, Farewell};
 use crate::frame::{self, AtEnd, Framing};
@@ -153,15 +152,7 @@ impl<N: Net> Reactor<N> {
             slot.conn.handle_cut(0, staged as u64, 0);
             self.add_discard(key, reason, staged as u64, 1);
         }
-        self.release_part(key);
-    }
-
-    fn release_part(&mut self, key: u32) {
-        let part = std::mem::replace(&mut self.slots[key].part, NONE);
-        if part != NONE {
-            self.staging.release(part);
-            self.staging_freed = true;
-        }
+        self.slots[key].unstage(&mut self.staging);
     }
 
     /// Closes the descriptor now. The slot stays until `Closed` has room in the ring.

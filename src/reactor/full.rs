@@ -5,10 +5,9 @@
 //! as at any other time, and is whole when it ends.
 
 use super::Reactor;
-use super::serve::{self, Served, Writer};
+use super::serve::{self, Read, Served, Writer};
 use super::slots::{Place, Slot};
-use super::wheel::NONE;
-use crate::close::{CloseReason, DiscardReason};
+use crate::close::DiscardReason;
 use crate::frame::{Cut, MessageIter};
 use crate::net::Net;
 use crate::ring::record;
@@ -22,63 +21,44 @@ impl<N: Net> Reactor<N> {
             self.owe(key);
             return 0;
         }
-        self.book_wait(key);
-        let Some(allowed) = self.meter(key) else {
+        let Some(asked) = self.may_read(key) else {
             return 0;
         };
         let slot = &mut self.slots[key];
+        let listening = &self.listeners[usize::from(slot.listener)];
         let staged = slot.conn.staged();
-        let class = slot.read_size.bytes();
-        let n = self.staging.may_read(slot.part, slot.consumer, class);
-        if n == 0 {
-            self.starve(key);
-            return 0;
-        }
-        let n = n.min(allowed);
         let Some(stream) = &slot.stream else { return 0 };
-        let whole = &mut self.scratch[..staged + n];
-        let read = match self.net.read(stream, &mut whole[staged..]) {
-            Ok(0) => {
-                slot.conn.handle_fin(self.tick);
-                self.end(key, CloseReason::Eof);
-                return 0;
-            }
-            Ok(read) => read,
-            Err(error) => {
-                self.read_failed(key, &error);
+        let whole = &mut self.scratch[..staged + asked];
+        let bytes = match self.net.read(stream, &mut whole[staged..]) {
+            Ok(bytes @ 1..) => bytes,
+            nothing => {
+                self.read_nothing(key, nothing);
                 return 0;
             }
         };
-        slot.conn.handle_read(read, self.tick);
-        self.counters.received.add(read as u64);
-        self.fairness.handle_read(self.shares.of(key), read);
-        let listening = &self.listeners[usize::from(slot.listener)];
+
         let old_part = self.staging.bytes(slot.part);
-        let (front, fresh) = whole[..staged + read].split_at_mut(staged);
+        let end = staged + bytes;
+        let (front, fresh) = whole[..end].split_at_mut(staged);
         let parts = (old_part, &*fresh);
         let scanned = serve::cut(listening, &self.octet_limits, slot, parts, &mut self.cuts);
-        self.counters.scanned.add(scanned as u64);
-        if !serve::goes_on(&self.cuts, staged > 0, slot.conn.partial().is_skipping()) {
-            slot.conn.handle_message(self.tick);
-        }
-
-        let end = staged + read;
+        let goes_on = serve::goes_on(&self.cuts, staged > 0, slot.conn.partial().is_skipping());
+        let mut read = Read {
+            asked,
+            bytes,
+            scanned,
+            goes_on,
+            ..Read::default()
+        };
         let mut rest = end;
-        let mut closing = None;
-        let mut discarded = 0;
-        let mut copied = 0;
-        let mut messages_read = 0;
         if let [Cut::Rest { start: 0 }] = *self.cuts {
             rest = staged;
+            read.staged = staged;
         } else {
             // Messages are counted from their first byte on, which may be staged.
             front.copy_from_slice(old_part);
-            copied += staged;
-            if slot.part != NONE {
-                self.staging.release(slot.part);
-                self.staging_freed = true;
-                slot.part = NONE;
-            }
+            read.copied = staged;
+            slot.unstage(&mut self.staging);
             let framing = serve::framing_of(&listening.framing, slot);
             for cut in &self.cuts {
                 let (bytes, messages, reason) = match *cut {
@@ -98,31 +78,20 @@ impl<N: Net> Reactor<N> {
                         continue;
                     }
                     Cut::Close { reason } => {
-                        closing = Some(reason);
+                        read.closing = Some(reason);
                         continue;
                     }
                 };
-                messages_read += messages;
-                discarded += bytes as u64;
+                read.messages += messages;
+                read.discarded += bytes as u64;
                 self.counters.discarded.add(reason, bytes as u64);
                 owe_gap(slot, reason, bytes as u64, messages);
             }
         }
-        if rest < end {
-            let rest = &whole[rest..end];
-            let (part, moved) = self.staging.append(slot.part, key, slot.consumer, rest);
-            slot.part = part;
-            copied += rest.len() + moved;
-        }
-        let staged_now = self.staging.bytes(slot.part).len();
-        slot.conn.handle_cut(0, discarded, staged_now);
-        debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
-        self.counters.copied.add(copied as u64);
-        if let Some(rates) = &mut self.rates {
-            rates.take(key, read, messages_read, self.now);
-        }
-        self.after_read(key, read, n, closing);
-        read
+        read.staged += end - rest;
+        read.copied += slot.stage(key, &whole[rest..end], &mut self.staging);
+        self.after_read(key, &read);
+        bytes
     }
 
     /// Puts a connection that is not to be read now where it can tell what it owes, if it does.

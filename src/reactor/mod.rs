@@ -188,8 +188,6 @@ pub struct Reactor<N: Net = Mio> {
     /// Those that staging has no room for; while there are any, since when.
     starved: Fifo,
     starved_since: Duration,
-    /// A part was given up, and nobody has been called for it.
-    staging_freed: bool,
     /// Of those who are being called, the last; holders from here on are being weighed. Else none.
     last_called: u32,
     weigh_from: u32,
@@ -283,7 +281,6 @@ impl<N: Net> Reactor<N> {
             first_lane: 0,
             starved: Fifo::new(Place::Staging),
             starved_since: Duration::ZERO,
-            staging_freed: false,
             last_called: NONE,
             weigh_from: NONE,
             lingering: Fifo::new(Place::Lingering),

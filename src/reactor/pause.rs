@@ -221,7 +221,7 @@ impl<N: Net> Reactor<N> {
         let mut left = FEED_BUDGET;
         while left > 0 && self.calls_starved() {
             if self.last_called == NONE {
-                self.staging_freed = false;
+                self.staging.forget_freed();
                 self.last_called = self.starved.tail().unwrap_or(NONE);
                 // Not all of it has been spent all the time.
                 self.starved_since = self.now;
@@ -240,13 +240,13 @@ impl<N: Net> Reactor<N> {
         }
         if self.starved.is_empty() {
             // Whoever waits from now on has seen what was given back.
-            self.staging_freed = false;
+            self.staging.forget_freed();
         }
     }
 
     /// Is anybody to be called who waits for staging?
     pub(super) fn calls_starved(&self) -> bool {
-        !self.starved.is_empty() && (self.staging_freed || self.last_called != NONE)
+        !self.starved.is_empty() && (self.staging.has_freed() || self.last_called != NONE)
     }
 
     fn leave_starved(&mut self, key: u32) {

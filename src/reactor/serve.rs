@@ -9,7 +9,6 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::lane::Lane;
 use super::rate::messages_in;
 use super::slots::{Readiness, Slot, token};
-use super::wheel::NONE;
 use super::{Counters, Listening, READ_SIZES, Reactor, system};
 use crate::close::{CloseReason, DiscardReason};
 use crate::conn::PeerEnd;
@@ -68,6 +67,26 @@ pub(crate) enum Served {
     Out,
 }
 
+/// A read that brought something, and what became of that.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// Bytes that were asked for, and that came.
+    pub(super) asked: usize,
+    pub(super) bytes: usize,
+    /// Bytes that were looked at to cut it.
+    pub(super) scanned: usize,
+    /// All of it belongs to a message that had begun before, and goes on.
+    pub(super) goes_on: bool,
+    pub(super) published: u64,
+    pub(super) discarded: u64,
+    /// Bytes that are staged now.
+    pub(super) staged: usize,
+    pub(super) copied: usize,
+    /// Messages that ended, if a rate asks for them.
+    pub(super) messages: u64,
+    pub(super) closing: Option<CloseReason>,
+}
+
 /// Writes records one after the other into a claim.
 pub(crate) struct Writer<'a> {
     buf: &'a mut [u8],
@@ -113,6 +132,21 @@ impl<'a> Writer<'a> {
         record::write_header(&mut self.buf[self.at - header.record_len()..], header);
         self.published += len as u64;
     }
+}
+
+/// What [`introduce`] will write.
+fn introduction_len<S>(slot: &Slot<S>, tell_time: Option<u64>) -> usize {
+    let time = if tell_time.is_some() {
+        record::TIME_LEN
+    } else {
+        0
+    };
+    let opened = if slot.conn.is_introduced {
+        0
+    } else {
+        record::OPENED_LEN
+    };
+    time + opened
 }
 
 /// The time, if this ring has not been told it for a while; and the connection, if not yet.
@@ -182,8 +216,7 @@ impl<N: Net> Reactor<N> {
                 Served::NoRoom
             };
         }
-        self.book_wait(key);
-        let Some(allowed) = self.meter(key) else {
+        let Some(asked) = self.may_read(key) else {
             return Served::Out;
         };
         let lane_place = usize::from(self.slots[key].consumer);
@@ -191,184 +224,151 @@ impl<N: Net> Reactor<N> {
         let id = self.id(key);
         let slot = &mut self.slots[key];
         let lane = &mut self.lanes[lane_place];
-        let max = self.listeners[usize::from(slot.listener)].limits.max;
+        let listening = &self.listeners[usize::from(slot.listener)];
+        let max = listening.limits.max;
 
-        // What the read may leave over must have a place, before it is taken from the kernel.
         let staged = slot.conn.staged();
-        let class = slot.read_size.bytes();
-        let n = self.staging.may_read(slot.part, slot.consumer, class);
-        if n == 0 {
-            self.starve(key);
-            return Served::Out;
-        }
-        let n = n.min(allowed);
-        let smallest = claim_len(staged, n.min(SMALLEST_READ), max);
-        let most = claim_len(staged, n, max);
+        let smallest = claim_len(staged, asked.min(SMALLEST_READ), max);
+        let most = claim_len(staged, asked, max);
         let Some(mut claim) = lane.producer.claim(smallest, most) else {
             return Served::NoRoom;
         };
-        let mut lead = record::HEADER;
-        if tell_time.is_some() {
-            lead += record::TIME_LEN;
-        }
-        if !slot.conn.is_introduced {
-            lead += record::OPENED_LEN;
-        }
         let buf = claim.bytes();
-        let n = match buf.len() < most {
-            true => n.min(read_len(buf.len(), staged, max)),
-            false => n,
+        let asked = match buf.len() < most {
+            true => asked.min(read_len(buf.len(), staged, max)),
+            false => asked,
         };
+        // Where the bytes belong if nothing is cut out of them.
+        let start = introduction_len(slot, tell_time) + record::HEADER;
+        let at = start + staged;
         let Some(stream) = &slot.stream else {
             return Served::Out;
         };
-        let at = lead + staged;
-        let read = match self.net.read(stream, &mut buf[at..at + n]) {
-            Ok(0) => {
+        let bytes = match self.net.read(stream, &mut buf[at..at + asked]) {
+            Ok(bytes @ 1..) => bytes,
+            nothing => {
                 drop(claim);
-                // Its event may still be on its way.
-                slot.conn.handle_fin(self.tick);
-                self.end(key, CloseReason::Eof);
-                return Served::Out;
-            }
-            Ok(read) => read,
-            Err(error) => {
-                drop(claim);
-                return self.read_failed(key, &error);
+                return self.read_nothing(key, nothing);
             }
         };
-        slot.conn.handle_read(read, self.tick);
-        self.counters.received.add(read as u64);
-        self.fairness.handle_read(self.shares.of(key), read);
-        let fresh = &buf[at..at + read];
 
-        // Cut it.
-        let listening = &self.listeners[usize::from(slot.listener)];
         let old_part = self.staging.bytes(slot.part);
+        let fresh = &buf[at..at + bytes];
         let parts = (old_part, fresh);
         let scanned = cut(listening, &self.octet_limits, slot, parts, &mut self.cuts);
-        self.counters.scanned.add(scanned as u64);
-
-        if !goes_on(&self.cuts, staged > 0, slot.conn.partial().is_skipping()) {
-            slot.conn.handle_message(self.tick);
-        }
+        let goes_on = goes_on(&self.cuts, staged > 0, slot.conn.partial().is_skipping());
+        let framing = framing_of(&listening.framing, slot);
+        let counts = self.rates.as_ref().is_some_and(|r| r.counts_messages());
+        let messages_in = |whole: &[u8]| match counts {
+            true => messages_in(framing, &self.cuts, whole),
+            false => 0,
+        };
 
         // Put every piece in its place.
-        let mut closing = None;
-        let counts = self
-            .rates
-            .as_ref()
-            .is_some_and(|rates| rates.counts_messages());
-        let mut messages = 0;
-        let published;
-        let mut discarded = 0;
-        let mut copied = 0;
-        let staged_now;
-        let total = staged + read;
+        let total = staged + bytes;
+        let mut read = Read {
+            asked,
+            bytes,
+            scanned,
+            goes_on,
+            staged: total,
+            ..Read::default()
+        };
         match *self.cuts {
             [Cut::Rest { start: 0 }] => {
-                let (part, moved) = self.staging.append(slot.part, key, slot.consumer, fresh);
-                slot.part = part;
-                copied += read + moved;
-                published = 0;
-                staged_now = total;
+                read.copied = slot.stage(key, fresh, &mut self.staging);
                 drop(claim);
             }
             [Cut::Messages { start: 0, end }]
             | [Cut::Messages { start: 0, end }, Cut::Rest { .. }]
                 if slot.gap().is_none() =>
             {
-                buf[lead..at].copy_from_slice(old_part);
-                copied += staged;
-                if slot.part != NONE {
-                    self.staging.release(slot.part);
-                    self.staging_freed = true;
-                    slot.part = NONE;
-                }
-                let rest = &buf[lead + end..at + read];
-                staged_now = rest.len();
-                if !rest.is_empty() {
-                    let (part, moved) = self.staging.append(NONE, key, slot.consumer, rest);
-                    slot.part = part;
-                    copied += rest.len() + moved;
-                }
-                if counts {
-                    let framing = framing_of(&listening.framing, slot);
-                    messages = messages_in(framing, &self.cuts, &buf[lead..at + read]);
-                }
+                buf[start..at].copy_from_slice(old_part);
+                slot.unstage(&mut self.staging);
+                let whole = &buf[start..start + total];
+                let rest = &whole[end..];
+                read.messages = messages_in(whole);
+                read.staged = rest.len();
+                read.copied = staged + slot.stage(key, rest, &mut self.staging);
                 let mut writer = Writer::new(buf);
                 introduce(&mut writer, slot, id, tell_time);
                 writer.data_in_place(0, id, end);
+                read.published = writer.published;
                 let used = writer.at;
-                published = writer.published;
-                claim.commit(used, published);
+                claim.commit(used, read.published);
             }
             _ => {
                 // Something is cut, discarded or wrong: records and gaps take turns, from a copy.
                 let whole = &mut self.scratch[..total];
                 whole[..staged].copy_from_slice(old_part);
                 whole[staged..].copy_from_slice(fresh);
-                copied += total;
-                if slot.part != NONE {
-                    self.staging.release(slot.part);
-                    self.staging_freed = true;
-                    slot.part = NONE;
-                }
-                if counts {
-                    let framing = framing_of(&listening.framing, slot);
-                    messages = messages_in(framing, &self.cuts, whole);
-                }
+                slot.unstage(&mut self.staging);
+                read.messages = messages_in(whole);
                 let mut writer = Writer::new(buf);
                 introduce(&mut writer, slot, id, tell_time);
                 let placed = place(&mut writer, slot, id, &self.cuts, whole, &self.counters);
-                closing = placed.closing;
-                discarded = placed.discarded;
-                let rest = placed.rest..total;
-                copied += writer.published as usize;
+                let rest = &whole[placed.rest..];
+                read.closing = placed.closing;
+                read.discarded = placed.discarded;
+                read.published = writer.published;
+                read.staged = rest.len();
+                read.copied = total + read.published as usize;
                 let used = writer.at;
-                published = writer.published;
-                claim.commit(used, published);
-                staged_now = rest.len();
-                if !rest.is_empty() {
-                    let (part, moved) = self.staging.append(NONE, key, slot.consumer, &whole[rest]);
-                    slot.part = part;
-                    copied += staged_now + moved;
-                }
+                claim.commit(used, read.published);
+                read.copied += slot.stage(key, rest, &mut self.staging);
             }
         }
-        slot.conn.handle_cut(published, discarded, staged_now);
-        if let Some(rates) = &mut self.rates {
-            rates.take(key, read, messages, self.now);
-        }
-        debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
-        self.counters.published.add(published);
-        self.counters.copied.add(copied as u64);
-        let lane = &mut self.lanes[lane_place];
-        if published > 0 || discarded > 0 {
+        if read.published > 0 || read.discarded > 0 {
             lane.grew = true;
             if tell_time.is_some() {
                 lane.told_time = Some(self.now);
             }
         }
-        self.after_read(key, read, n, closing);
-        Served::Read(read)
+        self.after_read(key, &read);
+        Served::Read(bytes)
     }
 
-    /// What comes of a read of so many bytes of at most `asked`, once they have found their place.
-    pub(super) fn after_read(
-        &mut self,
-        key: u32,
-        read: usize,
-        asked: usize,
-        closing: Option<CloseReason>,
-    ) {
+    /// How many bytes to ask the kernel for. `None`: none now, and it waits where it will be called from.
+    pub(super) fn may_read(&mut self, key: u32) -> Option<usize> {
+        self.book_wait(key);
+        let allowed = self.meter(key)?;
+        let slot = &self.slots[key];
+        // What the read may leave over must have a place, before it is taken from the kernel.
+        let class = slot.read_size.bytes();
+        match self.staging.may_read(slot.part, slot.consumer, class) {
+            0 => {
+                self.starve(key);
+                None
+            }
+            n => Some(n.min(allowed)),
+        }
+    }
+
+    /// What comes of a read once all of its bytes have found their place.
+    pub(super) fn after_read(&mut self, key: u32, read: &Read) {
         let slot = &mut self.slots[key];
-        slot.read_size = slot.read_size.after(read, asked);
+        slot.conn.handle_read(read.bytes, self.tick);
+        if !read.goes_on {
+            slot.conn.handle_message(self.tick);
+        }
+        slot.conn
+            .handle_cut(read.published, read.discarded, read.staged);
+        debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
+        slot.read_size = slot.read_size.after(read.bytes, read.asked);
         // A short read means drained, unless the peer has ended: then it is read to its end.
-        let is_drained = read < asked && slot.conn.peer_end() == PeerEnd::Sending;
+        let is_drained = read.bytes < read.asked && slot.conn.peer_end() == PeerEnd::Sending;
+
+        self.counters.received.add(read.bytes as u64);
+        self.counters.scanned.add(read.scanned as u64);
+        self.counters.published.add(read.published);
+        self.counters.copied.add(read.copied as u64);
+        self.fairness.handle_read(self.shares.of(key), read.bytes);
+        if let Some(rates) = &mut self.rates {
+            rates.take(key, read.bytes, read.messages, self.now);
+        }
 
         self.leave_queue(key);
-        if let Some(reason) = closing {
+        if let Some(reason) = read.closing {
             return self.begin_close(key, reason);
         }
         if is_drained {
@@ -384,6 +384,26 @@ impl<N: Net> Reactor<N> {
         self.rearm_after_read(key);
     }
 
+    /// A read that brought no bytes.
+    pub(super) fn read_nothing(&mut self, key: u32, read: io::Result<usize>) -> Served {
+        let Err(error) = read else {
+            // Its event may still be on its way.
+            self.slots[key].conn.handle_fin(self.tick);
+            self.end(key, CloseReason::Eof);
+            return Served::Out;
+        };
+        match error.kind() {
+            io::ErrorKind::WouldBlock => self.rest(key),
+            io::ErrorKind::Interrupted => {
+                self.dequeue(key);
+                self.enqueue(key);
+            }
+            io::ErrorKind::ConnectionReset => self.end(key, CloseReason::Reset),
+            _ => self.end(key, system(&error)),
+        }
+        Served::Out
+    }
+
     /// Does the kernel hold nothing of it?
     pub(super) fn is_drained(&self, key: u32) -> bool {
         let stream = self.slots[key].stream.as_ref();
@@ -397,19 +417,6 @@ impl<N: Net> Reactor<N> {
         self.owe(key);
         self.begin_rest(key);
         self.rearm(key);
-    }
-
-    pub(super) fn read_failed(&mut self, key: u32, error: &io::Error) -> Served {
-        match error.kind() {
-            io::ErrorKind::WouldBlock => self.rest(key),
-            io::ErrorKind::Interrupted => {
-                self.dequeue(key);
-                self.enqueue(key);
-            }
-            io::ErrorKind::ConnectionReset => self.end(key, CloseReason::Reset),
-            _ => self.end(key, system(error)),
-        }
-        Served::Out
     }
 
     /// Whoever had been switched to hang-ups alone is watched for bytes again. Bytes that came in between

@@ -10,7 +10,7 @@ use slab::Slab;
 
 use super::lane::Mark;
 use super::read_size::ReadSize;
-use super::staging::PartKey;
+use super::staging::{PartKey, Staging};
 use super::wheel::{Link, Links, NONE};
 use crate::close::{DiscardReason, PauseCause};
 use crate::conn::{Conn, Tick};
@@ -110,6 +110,24 @@ impl<S> Slot<S> {
     pub(crate) fn mark_ready(&mut self) {
         if self.readiness == Readiness::Drained {
             self.readiness = Readiness::Ready;
+        }
+    }
+
+    /// Puts the beginning of a message into staging, or more of it. Returns how many bytes were copied.
+    pub(crate) fn stage(&mut self, key: u32, bytes: &[u8], staging: &mut Staging) -> usize {
+        if bytes.is_empty() {
+            return 0;
+        }
+        let (part, moved) = staging.append(self.part, key, self.consumer, bytes);
+        self.part = part;
+        bytes.len() + moved
+    }
+
+    /// Gives back what it has in staging, if anything.
+    pub(crate) fn unstage(&mut self, staging: &mut Staging) {
+        let part = std::mem::replace(&mut self.part, NONE);
+        if part != NONE {
+            staging.release(part);
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Staging {
     largest: usize,
     /// For each ring: its holders, in the order in which their messages began.
     orders: Vec<Order>,
+    /// A part was given up, and nobody has been called for it.
+    freed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +80,7 @@ impl Staging {
             held: 0,
             largest,
             orders: vec![nobody; rings],
+            freed: false,
         }
     }
 
@@ -249,6 +252,7 @@ impl Staging {
         let Some(part) = self.parts.try_remove(key as usize) else {
             return;
         };
+        self.freed = true;
         match part.place {
             Place::Arena(block) => self.arena.give_back(block),
             Place::Reserve => self.beside -= self.arena.class(self.largest),
@@ -264,6 +268,16 @@ impl Staging {
             NONE => order.newest = part.older,
             newer => self.parts[newer as usize].older = part.older,
         }
+    }
+
+    /// Was a part given up since [`Staging::forget_freed`]?
+    pub(crate) fn has_freed(&self) -> bool {
+        self.freed
+    }
+
+    /// Whoever waits is called, or will look anew.
+    pub(crate) fn forget_freed(&mut self) {
+        self.freed = false;
     }
 
     /// At most so many parts from `from` on, each with the slot that holds it.
