@@ -132,7 +132,13 @@ impl Checked {
             let mut lanes = Vec::new();
             for (parked, ends) in parked.iter().zip(&mut ends) {
                 let (producer, end) = ring(self.ring_bytes, net.waker(), parked.clone());
-                let mut lane = Lane::new(producer, parked.clone(), self.low, self.high);
+                let mut lane = Lane::new(
+                    producer,
+                    parked.clone(),
+                    self.low,
+                    self.high,
+                    config.consumer_stall,
+                );
                 lane.discards = config.on_full == OnFull::Discard;
                 lanes.push(lane);
                 ends.push(end);

@@ -68,7 +68,14 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(producer: Producer, parked: Arc<Parked>, low: usize, high: usize) -> Self {
+    /// `stall` as [`Progress::new`] has it.
+    pub(crate) fn new(
+        producer: Producer,
+        parked: Arc<Parked>,
+        low: usize,
+        high: usize,
+        stall: Option<Duration>,
+    ) -> Self {
         Self {
             producer,
             parked,
@@ -84,7 +91,7 @@ impl Lane {
             connections: 0,
             grew: false,
             told_time: None,
-            progress: Progress::new(None),
+            progress: Progress::new(stall),
             pace: Pace::Going,
         }
     }
@@ -241,7 +248,7 @@ mod tests {
         let counts = Arc::new(Counts::default());
         let parked = Arc::new(Parked::new());
         let (producer, consumer) = ring(1024, counts.clone(), parked.clone());
-        let mut lane = Lane::new(producer, parked, 16 * low, 1024);
+        let mut lane = Lane::new(producer, parked, 16 * low, 1024, None);
         for _ in 0..records {
             let mut claim = lane.producer.claim(16, 16).unwrap();
             crate::ring::record::write_time(claim.bytes(), 1);

@@ -81,7 +81,7 @@ use crate::frame::{Cut, Framing, Limits};
 use crate::net::{Event, Mio, Net, Token, Watch};
 use crate::peer::ConnectionId;
 use crate::policy::Budgets;
-use crate::policy::{AtLimit, Fairness, LeastRate, Progress, Route};
+use crate::policy::{AtLimit, Fairness, LeastRate, Route};
 use crate::ring::Parked;
 use crate::status::ClosedInfo;
 
@@ -257,10 +257,7 @@ impl<N: Net> Reactor<N> {
                 victim: None,
             });
         }
-        let mut lanes = parts.lanes;
-        for lane in &mut lanes {
-            lane.progress = Progress::new(parts.consumer_stall.after);
-        }
+        let lanes = parts.lanes;
         let now = net.now();
         let tick = tick_of(now);
         let (command_sender, commands) = sync_channel(COMMANDS);

@@ -158,7 +158,7 @@ impl Stage {
             let parked = Arc::new(Parked::new());
             let (producer, end) = ring(64 << 10, script.woken.clone(), parked.clone());
             ends.push(end);
-            lanes.push(Lane::new(producer, parked, 32 << 10, 56 << 10));
+            lanes.push(Lane::new(producer, parked, 32 << 10, 56 << 10, None));
         }
         let parts = Parts {
             index: 0,
