@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A read of 64 KiB, again and again; it stays in the cache, so this is what the work costs and not the memory.
-//! Messages are alike, or (`~`) of half to one and a half times the size, each of another one.
+//! Messages are alike, or (`~`) of half to one and a half times the size, each of another one, or (`/`) of an
+//! eighth of it and of the rest to twice the size in turn.
 #![allow(missing_docs, reason = "a program, not an interface")]
 
 use std::hint::black_box;
@@ -47,14 +48,27 @@ fn message(framing: &str, size: usize) -> Vec<u8> {
     message
 }
 
+/// How large neighbours are.
+#[derive(Clone, Copy)]
+enum Sizes {
+    Alike,
+    Mixed,
+    InTurn,
+}
+
 /// A read's worth of messages; how many these are.
-fn messages(framing: &str, size: usize, mixed: bool) -> (Vec<u8>, usize) {
+fn messages(framing: &str, size: usize, sizes: Sizes) -> (Vec<u8>, usize) {
     let (mut all, mut count) = (Vec::new(), 0);
     let mut state = 1_u32;
     loop {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let other = size / 2 + (state >> 16) as usize % size;
-        let message = message(framing, if mixed { avoid_unmade(other) } else { size });
+        let other = match sizes {
+            Sizes::Alike => size,
+            Sizes::Mixed => size / 2 + (state >> 16) as usize % size,
+            Sizes::InTurn if count % 2 == 0 => (size / 8).max(8),
+            Sizes::InTurn => 2 * size - (size / 8).max(8),
+        };
+        let message = message(framing, avoid_unmade(other));
         if all.len() + message.len() > READ {
             return (all, count);
         }
@@ -91,11 +105,13 @@ fn main() {
         "{:>8} {:>7} {:>10} {:>18} {:>18}",
         "framing", "bytes", "memchr", "cut (reactor)", "visit (consumer)"
     );
-    let kinds = SIZES.iter().flat_map(|&size| [(size, false), (size, true)]);
-    for (size, mixed) in kinds {
-        let (lines, _) = messages("line", size, mixed);
+    let kinds = SIZES
+        .iter()
+        .flat_map(|&size| [Sizes::Alike, Sizes::Mixed, Sizes::InTurn].map(|sizes| (size, sizes)));
+    for (size, sizes) in kinds {
+        let (lines, _) = messages("line", size, sizes);
         for framing in ["line", "nul", "octet", "u16", "u32", "varint"] {
-            let (bytes, count) = messages(framing, size, mixed);
+            let (bytes, count) = messages(framing, size, sizes);
             let mut cutter = Cutter::new(framing.parse::<Framing>().expect("a framing"), 64 << 10);
             assert_eq!(
                 cutter.cut(&bytes),
@@ -122,7 +138,12 @@ fn main() {
                 seen[seen.len() / 2]
             });
             let cell = |speed: f64| format!("{speed:.2} ({:.3})", floor / speed);
-            let name = format!("{}{size}", if mixed { "~" } else { "" });
+            let sign = match sizes {
+                Sizes::Alike => "",
+                Sizes::Mixed => "~",
+                Sizes::InTurn => "/",
+            };
+            let name = format!("{sign}{size}");
             println!(
                 "{framing:>8} {name:>7} {floor:>10.2} {:>18} {:>18}",
                 cell(cut),

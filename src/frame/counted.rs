@@ -171,9 +171,6 @@ pub(super) fn cut(
             let (messages, rest) = fold(&prefix, limits.max, &fresh[start - seen..], 0, add);
             examined += end - rest.len() - start - messages;
             start = end - rest.len();
-            if rest.is_empty() {
-                break;
-            }
         }
         let mut joined = [0; LONGEST_PREFIX];
         let (len, size) = match prefix(head(staged, fresh, start, &mut joined)) {

@@ -89,8 +89,9 @@ pub(super) fn cut(
 /// Bytes that are looked at as one.
 const BLOCK: usize = 64;
 
-/// Folds the messages of `bytes`. A short one is likely among its like: as long as blocks have delimiters, all of
-/// a block are found at once, and none is searched for anew.
+/// Folds the messages of `bytes`. After two short ones in a row more are likely: as long as blocks have delimiters,
+/// all of a block are found at once, and none is searched for anew. After one alone they are not: where short and
+/// long ones take turns, blocks would be looked at in vain.
 #[inline]
 pub(super) fn fold<'b, B>(
     delimiter: u8,
@@ -99,10 +100,12 @@ pub(super) fn fold<'b, B>(
     mut f: impl FnMut(B, &'b [u8]) -> B,
 ) -> B {
     let mut all = init;
+    let mut is_short = true;
     while let Some(end) = memchr(delimiter, bytes) {
         all = f(all, &bytes[..end]);
         bytes = &bytes[end + 1..];
-        if end >= BLOCK {
+        let was_short = std::mem::replace(&mut is_short, end < BLOCK);
+        if !(was_short && is_short) {
             continue;
         }
 
@@ -122,6 +125,7 @@ pub(super) fn fold<'b, B>(
             at += BLOCK;
         }
         bytes = &bytes[start..];
+        is_short = false;
     }
     all
 }

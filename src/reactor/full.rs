@@ -37,6 +37,8 @@ impl<N: Net> Reactor<N> {
             }
         };
 
+        // Before anybody can see what became of them.
+        self.counters.received.add(bytes as u64);
         let old_part = self.staging.bytes(slot.part);
         let end = staged + bytes;
         let (front, fresh) = whole[..end].split_at_mut(staged);

@@ -82,7 +82,7 @@ pub(super) struct Read {
     /// Bytes that are staged now.
     pub(super) staged: usize,
     pub(super) copied: usize,
-    /// Messages that ended, if a rate asks for them.
+    /// Messages that ended. Where they are published, only if a rate asks for them.
     pub(super) messages: u64,
     pub(super) closing: Option<CloseReason>,
 }
@@ -252,14 +252,16 @@ impl<N: Net> Reactor<N> {
             }
         };
 
+        // Before anybody can see what became of them.
+        self.counters.received.add(bytes as u64);
         let old_part = self.staging.bytes(slot.part);
         let fresh = &buf[at..at + bytes];
         let parts = (old_part, fresh);
         let scanned = cut(listening, &self.octet_limits, slot, parts, &mut self.cuts);
-        let goes_on = goes_on(&self.cuts, staged > 0, slot.conn.partial().is_skipping());
+        let is_going_on = goes_on(&self.cuts, staged > 0, slot.conn.partial().is_skipping());
         let framing = framing_of(&listening.framing, slot);
         let counts = self.rates.as_ref().is_some_and(|r| r.counts_messages());
-        let messages_in = |whole: &[u8]| match counts {
+        let ended_in = |whole: &[u8]| match counts {
             true => messages_in(framing, &self.cuts, whole),
             false => 0,
         };
@@ -270,7 +272,7 @@ impl<N: Net> Reactor<N> {
             asked,
             bytes,
             scanned,
-            goes_on,
+            goes_on: is_going_on,
             staged: total,
             ..Read::default()
         };
@@ -287,7 +289,7 @@ impl<N: Net> Reactor<N> {
                 slot.unstage(&mut self.staging);
                 let whole = &buf[start..start + total];
                 let rest = &whole[end..];
-                read.messages = messages_in(whole);
+                read.messages = ended_in(whole);
                 read.staged = rest.len();
                 read.copied = staged + slot.stage(key, rest, &mut self.staging);
                 let mut writer = Writer::new(buf);
@@ -303,7 +305,7 @@ impl<N: Net> Reactor<N> {
                 whole[..staged].copy_from_slice(old_part);
                 whole[staged..].copy_from_slice(fresh);
                 slot.unstage(&mut self.staging);
-                read.messages = messages_in(whole);
+                read.messages = ended_in(whole);
                 let mut writer = Writer::new(buf);
                 introduce(&mut writer, slot, id, tell_time);
                 let placed = place(&mut writer, slot, id, &self.cuts, whole, &self.counters);
@@ -358,7 +360,6 @@ impl<N: Net> Reactor<N> {
         // A short read means drained, unless the peer has ended: then it is read to its end.
         let is_drained = read.bytes < read.asked && slot.conn.peer_end() == PeerEnd::Sending;
 
-        self.counters.received.add(read.bytes as u64);
         self.counters.scanned.add(read.scanned as u64);
         self.counters.published.add(read.published);
         self.counters.copied.add(read.copied as u64);
