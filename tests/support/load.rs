@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -155,6 +155,25 @@ pub(crate) fn senders(fanin: &Fanin, numbers: std::ops::Range<usize>) -> Vec<Sen
 
 pub(crate) fn bytes(senders: &[Sender]) -> u64 {
     senders.iter().map(|sender| sender.bytes).sum()
+}
+
+/// What of theirs waits in the kernel to be read, by the kernel's own word.
+pub(crate) fn waiting(senders: &[Sender]) -> u64 {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = |address: SocketAddr| format!(":{:04X}", address.port());
+    let waits = |sender: &Sender| {
+        // The row of the other end: its local address is the sender's remote one.
+        let local = port(sender.stream.peer_addr().unwrap());
+        let remote = port(sender.stream.local_addr().unwrap());
+        let row = sockets
+            .lines()
+            .map(|row| row.split_whitespace().collect::<Vec<_>>())
+            .find(|row| row[1].ends_with(&local) && row[2].ends_with(&remote))
+            .unwrap_or_else(|| panic!("no row from {local} to {remote}:\n{sockets}"));
+        let (_, received) = row[4].split_once(':').unwrap();
+        u64::from_str_radix(received, 16).unwrap()
+    };
+    senders.iter().map(waits).sum()
 }
 
 /// Finishes them, which takes a sink that goes on; then each is read to its end.
