@@ -123,11 +123,13 @@ impl Checked {
         let (openers, mut opened): (Vec<_>, Vec<_>) = nets.iter().map(|_| channel()).unzip();
         let openers: Arc<[_]> = openers.into();
         let rates = self.rates(seed);
-        let start = Instant::now();
         let mut reactors = Vec::new();
         let mut remotes: Vec<Remote> = Vec::new();
         let mut wakers: Vec<Arc<dyn Wake>> = Vec::new();
         for (index, (net, listeners)) in nets.into_iter().enumerate() {
+            // The process's clock first: then nothing is told to have lasted less than it has.
+            let start = Instant::now();
+            let start = start - net.now();
             wakers.push(net.waker());
             let mut lanes = Vec::new();
             for (parked, ends) in parked.iter().zip(&mut ends) {

@@ -75,7 +75,7 @@ pub(crate) struct Remote {
     pub(crate) waker: Arc<dyn Wake>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) rings: Vec<RingObserver>,
-    /// For [`RingStatus::blocked_for`]: the reactor's start.
+    /// Where the reactor counts time from, for all that is told to last.
     pub(crate) start: Instant,
 }
 

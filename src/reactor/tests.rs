@@ -531,3 +531,13 @@ fn many_that_are_resumed_or_evicted_at_once_are_served_in_slices() {
         assert_eq!(told(&stage), so_far);
     }
 }
+
+/// It has begun when its network was made, some work before there is a handle.
+#[test]
+fn a_handle_counts_time_from_where_its_reactor_does() {
+    let config = crate::Config::listen("tcp://127.0.0.1:0").unwrap();
+    let fanin = config.validate().unwrap().bind().unwrap();
+    let now = fanin.reactors[0].net.now();
+    let elapsed = fanin.handle.remotes[0].start.elapsed();
+    assert!(elapsed >= now, "{elapsed:?} is less than {now:?}");
+}
