@@ -50,6 +50,8 @@ pub(crate) struct Sight {
     pub(crate) starves: bool,
     /// Until when connections that close are read, if there is a drain.
     pub(crate) read_until: Option<Duration>,
+    /// No end has begun.
+    pub(crate) is_running: bool,
     pub(crate) is_anybody_there: bool,
     /// Connections of one consumer that may be ended in one turn.
     pub(crate) evict_budget: usize,
@@ -106,6 +108,7 @@ impl Reactor<SimNet> {
             now: self.now,
             starves: !self.starved.is_empty(),
             read_until: self.phase.read_until(),
+            is_running: self.phase == Phase::Running,
             is_anybody_there: self.lanes.iter().any(|lane| !lane.is_gone()),
             evict_budget: self.evict_budget,
             fairness: self.counters.fairness.read(),
