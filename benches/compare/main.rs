@@ -4,10 +4,8 @@
 //! cargo bench --bench compare                     # the default rows, 7 rounds, some four minutes
 //! cargo bench --bench compare -- --rows lines-64,conns-10000 --rounds 15 --mib 1024 --with tokio
 //! cargo bench --bench compare -- --list           # the rows and the receivers there are
+//! cargo bench --bench compare -- --help           # all options
 //! ```
-//!
-//! Other options: `--candidates A,B` (instead of the default ones), `--program PATH` (another build of the
-//! program beside this one; can be repeated), `--json FILE` (every run, and the summaries).
 //!
 //! `docs/performance.md` says what the words mean.
 #![allow(missing_docs, reason = "a program, not an interface")]
@@ -17,58 +15,70 @@ mod common;
 mod rows;
 mod table;
 
+use std::path::PathBuf;
 use std::time::Instant;
 
+use clap::Parser;
 use common::run::{Candidate, run};
-use common::{number, option};
-use rows::Row;
+use rows::{Chosen, Row};
 use table::Runs;
+
+/// Runs the same traffic into fanin, and into less and other receivers, in turn.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo bench --bench compare --")]
+struct Options {
+    /// Prints the rows and the receivers there are.
+    #[arg(long)]
+    list: bool,
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Runs of each receiver in each row.
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// MiB to send in the rows that are about bytes.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    mib: Option<u16>,
+    /// Writes every run, and the summaries.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Runs each row once, small.
+    #[arg(long)]
+    test: bool,
+    /// What `cargo bench` says; `cargo test --benches` does not, and once is enough to see that it works.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
 
 fn main() {
     if common::is_child() {
         return;
     }
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let is_set = |name: &str| args.iter().any(|arg| arg == name);
-    if is_set("--list") {
+    let options = Options::parse();
+    if options.list {
         return rows::list();
     }
-    // `cargo bench` says `--bench`; `cargo test --benches` does not, and once is enough to see that it works.
-    let is_smoke = is_set("--test") || !is_set("--bench");
-    let mut rows = rows::chosen(option(&args, "--rows"));
-    let mut rounds = number(&args, "--rounds", 7);
-    if is_smoke {
-        rows.iter_mut().for_each(Row::shrink);
+    let mut rows = options.chosen.rows().unwrap_or_else(|error| error.exit());
+    let mut rounds = usize::from(options.rounds);
+    if options.test || !options.bench {
+        rows.iter_mut().for_each(|(row, _)| row.shrink());
         rounds = 1;
-    } else if option(&args, "--mib").is_some() {
-        let mib = number(&args, "--mib", 0);
-        rows.iter_mut().for_each(|row| row.resize(mib << 20));
+    } else if let Some(mib) = options.mib {
+        let bytes = usize::from(mib) << 20;
+        rows.iter_mut().for_each(|(row, _)| row.resize(bytes));
     }
-    assert!(rounds > 0, "--rounds needs at least 1");
-    let programs: Vec<&str> = args
-        .iter()
-        .zip(args.iter().skip(1))
-        .filter(|(name, _)| *name == "--program")
-        .map(|(_, path)| path.as_str())
-        .collect();
 
     let began = Instant::now();
     let mut all = Vec::new();
-    for row in rows {
-        let candidates = row.candidates(
-            option(&args, "--candidates"),
-            option(&args, "--with").unwrap_or(""),
-            &programs,
-        );
+    for (row, candidates) in rows {
         println!("\n{row}; {rounds} rounds");
         let runs = play(&row, candidates, rounds);
         println!("{}", table::text(&row, &runs));
         all.push((row, runs));
     }
     println!("\n{:.0} s in all", began.elapsed().as_secs_f64());
-    if let Some(path) = option(&args, "--json") {
-        std::fs::write(path, table::json(&all).to_string()).expect("the file can be written");
-        println!("written to {path}");
+    if let Some(path) = options.json {
+        std::fs::write(&path, table::json(&all).to_string()).expect("the file can be written");
+        println!("written to {}", path.display());
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use clap::Args;
+
 use crate::common::framing::Framing;
 use crate::common::run::Candidate;
 use crate::common::send::{Manner, Traffic};
@@ -103,46 +105,30 @@ impl Row {
         }
     }
 
-    pub(crate) fn candidates(
-        &self,
-        only: Option<&str>,
-        with: &str,
-        programs: &[&str],
-    ) -> Vec<Candidate> {
+    /// Those of these names that can take it, each once.
+    fn candidates(&self, names: &[&str], programs: &[String]) -> Vec<Candidate> {
         let known = self.known();
-        let named = |list: &str| -> Vec<Candidate> {
-            let names = list.split(',').filter(|name| !name.is_empty());
-            let of = |name| {
-                let fits = |c: &&Candidate| {
-                    c.name == name || (name == "tokio" && c.name.starts_with("tokio-"))
-                };
-                known.iter().filter(fits).cloned().collect::<Vec<_>>()
-            };
-            names.flat_map(of).collect()
-        };
-        let mut chosen = named(only.unwrap_or(self.usual()));
-        chosen.extend(named(with));
+        let named = names
+            .iter()
+            .flat_map(|name| known.iter().filter(|c| is_meant(c, name)).cloned());
+        let others = programs.iter().map(|path| Candidate::program(path, path));
         // Options of the program that a row needs it has not.
-        if matches!(self.special, Special::None) {
-            let others = programs.iter().map(|path| Candidate::program(path, path));
-            chosen.extend(others);
-        }
+        let others = others.filter(|_| self.special == Special::None);
         let mut unique: Vec<Candidate> = Vec::new();
-        for candidate in chosen {
+        for candidate in named.chain(others) {
             if !unique.contains(&candidate) {
                 unique.push(candidate);
             }
         }
-        assert!(!unique.is_empty(), "{}: none of these receivers", self.name);
         unique
     }
 
-    fn usual(&self) -> &'static str {
+    fn usual(&self) -> &'static [&'static str] {
         match self.special {
-            Special::None => "floor,bare,library,program,one-thread",
-            Special::Latency => "bare,library,one-thread",
-            Special::Slow => "library,library-slow,bare,bare-slow",
-            Special::Autotune => "floor,bare,library,one-thread",
+            Special::None => &["floor", "bare", "library", "program", "one-thread"],
+            Special::Latency => &["bare", "library", "one-thread"],
+            Special::Slow => &["library", "library-slow", "bare", "bare-slow"],
+            Special::Autotune => &["floor", "bare", "library", "one-thread"],
         }
     }
 
@@ -251,19 +237,69 @@ fn all() -> Vec<Row> {
     ]
 }
 
-pub(crate) fn chosen(names: Option<&str>) -> Vec<Row> {
-    let all = all();
-    let Some(names) = names else {
-        return all.into_iter().filter(|row| row.is_default).collect();
-    };
-    if names == "all" {
-        return all;
+/// What is to be run.
+#[derive(Debug, Args)]
+pub(crate) struct Chosen {
+    /// These rows, or `all`; without it those that are not on demand.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    rows: Vec<String>,
+    /// These receivers instead of the usual ones. `tokio`: all that begin so.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    candidates: Vec<String>,
+    /// These beside them.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    with: Vec<String>,
+    /// Another build of the program, beside them. Can be repeated.
+    #[arg(long, value_name = "PATH")]
+    program: Vec<String>,
+}
+
+impl Chosen {
+    /// The rows with those who take them. Refuses a name that means nothing in any of these rows.
+    pub(crate) fn rows(&self) -> Result<Vec<(Row, Vec<Candidate>)>, clap::Error> {
+        let refuse = |what: String| {
+            let text = format!("{what}; see --list\n");
+            Err(clap::Error::raw(clap::error::ErrorKind::InvalidValue, text))
+        };
+        let all = all();
+        let mut rows = Vec::new();
+        for name in &self.rows {
+            match all.iter().find(|row| row.name == name) {
+                Some(row) => rows.push(row.clone()),
+                None if name == "all" => rows.extend(all.iter().cloned()),
+                None => return refuse(format!("--rows: there is no {name:?}")),
+            }
+        }
+        if rows.is_empty() {
+            rows.extend(all.into_iter().filter(|row| row.is_default));
+        }
+        let knows = |row: &Row, name: &str| row.known().iter().any(|c| is_meant(c, name));
+        for name in self.candidates.iter().chain(&self.with) {
+            if !rows.iter().any(|row| knows(row, name)) {
+                return refuse(format!(
+                    "--candidates, --with: none of the rows knows {name:?}"
+                ));
+            }
+        }
+        let mut chosen = Vec::new();
+        for row in rows {
+            let mut names: Vec<&str> = self.candidates.iter().map(String::as_str).collect();
+            if names.is_empty() {
+                names.extend(row.usual());
+            }
+            names.extend(self.with.iter().map(String::as_str));
+            let candidates = row.candidates(&names, &self.program);
+            if candidates.is_empty() {
+                return refuse(format!("{}: none of these can take it", row.name));
+            }
+            chosen.push((row, candidates));
+        }
+        Ok(chosen)
     }
-    let find = |name| {
-        let found = all.iter().find(|row| row.name == name);
-        found.cloned().unwrap_or_else(|| panic!("no row {name}"))
-    };
-    names.split(',').map(find).collect()
+}
+
+fn is_meant(candidate: &Candidate, name: &str) -> bool {
+    candidate.name == name || (name == "tokio" && candidate.name.starts_with("tokio-"))
 }
 
 pub(crate) fn list() {

@@ -12,51 +12,78 @@ mod chart;
 mod common;
 mod memory;
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use chart::Panel;
+use clap::{Parser, ValueEnum};
 use common::framing::Framing;
+use common::process;
 use common::run::{Candidate, run};
 use common::send::{Manner, Traffic};
 use common::stats::Summary;
-use common::{number, option, process};
 use fanin::Config;
 
 const MIB: usize = 1 << 20;
+
+/// Shows how the cost grows.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo bench --bench scale --")]
+struct Options {
+    /// These alone.
+    #[arg(long, value_name = "A,B", value_enum, value_delimiter = ',', default_values_t = Growth::value_variants().to_vec())]
+    only: Vec<Growth>,
+    /// Runs for each point.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Draws what grew.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Runs each point once, small.
+    #[arg(long)]
+    test: bool,
+    /// What `cargo bench` says; `cargo test --benches` does not, and once is enough to see that it works.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// With what.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Growth {
+    /// The memory of a connection.
+    Memory,
+    Connections,
+    Consumers,
+    Reactors,
+    Ring,
+}
 
 fn main() {
     if common::is_child() {
         return;
     }
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let is_set = |name: &str| args.iter().any(|arg| arg == name);
-    let is_smoke = is_set("--test") || !is_set("--bench");
+    let options = Options::parse();
+    let is_smoke = options.test || !options.bench;
     process::raise_descriptor_limit();
     let began = Instant::now();
     let scale = Scale {
-        rounds: number(&args, "--rounds", if is_smoke { 1 } else { 5 }),
+        rounds: if is_smoke { 1 } else { options.rounds.into() },
         share: if is_smoke { 16 } else { 1 },
     };
-    let only = option(&args, "--only");
-    let wants = |name: &str| only.is_none_or(|only| only.split(',').any(|one| one == name));
     let mut panels = Vec::new();
-    if wants("memory") {
-        memory::print(scale.share);
-    }
-    for (name, draw) in [
-        ("connections", Scale::connections as fn(&Scale) -> Panel),
-        ("consumers", Scale::consumers),
-        ("reactors", Scale::reactors),
-        ("ring", Scale::rings),
-    ] {
-        if wants(name) {
-            panels.push(draw(&scale));
+    for growth in options.only {
+        match growth {
+            Growth::Memory => memory::print(scale.share),
+            Growth::Connections => panels.push(scale.connections()),
+            Growth::Consumers => panels.push(scale.consumers()),
+            Growth::Reactors => panels.push(scale.reactors()),
+            Growth::Ring => panels.push(scale.rings()),
         }
     }
     println!("\n{:.0} s in all", began.elapsed().as_secs_f64());
-    if let Some(path) = option(&args, "--svg") {
-        std::fs::write(path, chart::svg(&panels)).expect("the file can be written");
-        println!("drawn in {path}");
+    if let Some(path) = options.svg {
+        std::fs::write(&path, chart::svg(&panels)).expect("the file can be written");
+        println!("drawn in {}", path.display());
     }
 }
 
