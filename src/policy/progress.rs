@@ -45,6 +45,11 @@ impl Progress {
         }
     }
 
+    /// Was the ring empty at the last look, and has nothing been published since? Then there is nothing to see.
+    pub(crate) fn is_quiet(&self, position: u64) -> bool {
+        !self.holds && self.trail.last == position
+    }
+
     /// A turn: so much is in the ring's two positions now, and so many bytes of peers were delivered, of
     /// which a record may be released in part. Returns for how long nothing has been released.
     ///
@@ -180,6 +185,26 @@ mod tests {
     }
 
     proptest! {
+        /// Who does not look at a quiet ring is told the same.
+        #[test]
+        fn a_quiet_ring_need_not_be_looked_at(
+            steps in prop::collection::vec((0u64..3, 0u64..3, 0u64..9), 0..200),
+        ) {
+            let (mut every, mut some) = (Progress::new(STALL), Progress::new(STALL));
+            let (mut position, mut released, mut now) = (0, 0, 0);
+            for (published, taken, seconds) in steps {
+                position += published;
+                released = position.min(released + taken);
+                now += seconds;
+                every.look(position, (released, released), s(now));
+                if !some.is_quiet(position) {
+                    some.look(position, (released, released), s(now));
+                }
+                let told = |p: &Progress| (p.still(), p.is_stalled(), p.oldest(), p.poll_timeout());
+                prop_assert_eq!(told(&every), told(&some));
+            }
+        }
+
         /// However it is looked at: what waits is never said to be younger than it is, nor older than the
         /// first that may still be there with marks as coarse as they are.
         #[test]

@@ -483,9 +483,11 @@ impl<N: Net> Reactor<N> {
 
     fn serve_lanes(&mut self) {
         let lanes = self.lanes.len();
-        self.first_lane = (self.first_lane + 1) % lanes;
-        for offset in 0..lanes {
-            let lane = (self.first_lane + offset) % lanes;
+        self.first_lane = match self.first_lane + 1 {
+            first if first < lanes => first,
+            _ => 0,
+        };
+        for lane in (self.first_lane..lanes).chain(0..self.first_lane) {
             let mut bytes = 0;
             for _ in 0..self.budgets.reads {
                 if self.lanes[lane].is_pausing() || bytes >= self.budgets.bytes {

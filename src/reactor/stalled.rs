@@ -95,12 +95,20 @@ impl Pace {
 impl<N: Net> Reactor<N> {
     /// Once a turn: how do the consumers get on?
     pub(super) fn watch_consumers(&mut self) {
-        self.note_progress();
-        for lane in 0..self.lanes.len() {
-            let progress = &self.lanes[lane].progress;
-            match (self.lanes[lane].pace, progress.is_stalled()) {
-                (Pace::Going, true) => self.stall(lane),
-                (Pace::Stalled(_), false) => self.set_pace(lane, Pace::Going),
+        for place in 0..self.lanes.len() {
+            let lane = &self.lanes[place];
+            let position = match lane.is_gone() {
+                true => 0,
+                false => lane.producer.position(),
+            };
+            if lane.progress.is_quiet(position) {
+                continue;
+            }
+            self.note_progress(place, position);
+            let lane = &self.lanes[place];
+            match (lane.pace, lane.progress.is_stalled()) {
+                (Pace::Going, true) => self.stall(place),
+                (Pace::Stalled(_), false) => self.set_pace(place, Pace::Going),
                 _ => {}
             }
         }
@@ -123,30 +131,24 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn note_progress(&mut self) {
-        let now = self.now;
-        for (lane, counters) in self.lanes.iter_mut().zip(&self.counters.rings) {
-            let (position, released) = match lane.is_gone() {
-                true => (0, (0, 0)),
-                false => {
-                    let (released, delivered) =
-                        (lane.producer.released(), lane.producer.delivered());
-                    (lane.producer.position(), (released, delivered))
-                }
-            };
-            let still = lane.progress.look(position, released, now);
-            if let Some(at) = lane.progress.poll_timeout() {
-                self.due = self.due.min(at);
-            }
-            let since = |at: Duration| at.as_micros() as u64 + 1;
-            counters
-                .oldest_since
-                .set(lane.progress.oldest().map_or(0, since));
-            counters.still_since.set(match still.is_zero() {
-                true => 0,
-                false => since(now.saturating_sub(still)),
-            });
+    fn note_progress(&mut self, lane: usize, position: u64) {
+        let (lane, counters) = (&mut self.lanes[lane], &self.counters.rings[lane]);
+        let released = match lane.is_gone() {
+            true => (0, 0),
+            false => (lane.producer.released(), lane.producer.delivered()),
+        };
+        let still = lane.progress.look(position, released, self.now);
+        if let Some(at) = lane.progress.poll_timeout() {
+            self.due = self.due.min(at);
         }
+        let since = |at: Duration| at.as_micros() as u64 + 1;
+        counters
+            .oldest_since
+            .set(lane.progress.oldest().map_or(0, since));
+        counters.still_since.set(match still.is_zero() {
+            true => 0,
+            false => since(self.now.saturating_sub(still)),
+        });
     }
 
     pub(super) fn set_pace(&mut self, lane: usize, next: Pace) {
