@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
@@ -267,6 +267,29 @@ fn a_report_that_cannot_be_written_is_refused_before_the_first_message() {
     assert_eq!(code, Some(2));
     let words = format!("fanin: --report {path}: No such file or directory");
     assert!(said.contains(&words), "{said}");
+}
+
+#[test]
+fn rings_for_which_the_machine_has_too_little_memory_are_refused() {
+    let program = serve(&[
+        "--listen",
+        ANY,
+        "--sink",
+        "null",
+        "--consumers",
+        "2",
+        "--ring",
+        "8GiB",
+    ]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 4000000; exec \"$0\" \"$@\""]);
+    command.arg(program.get_program()).args(program.get_args());
+    let (code, said) = refused(command);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.ends_with("fanin: 2 rings of 8 GiB: out of memory"),
+        "{said}"
+    );
 }
 
 /// A program that reports there, ended.

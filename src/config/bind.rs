@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
+use super::check::several;
 use super::{Checked, ListenAddr, OnConsumerGone, OnConsumerStall, OnFull, PressureAction};
+use crate::bytes::Bytes;
 use crate::conn::Clocks;
 use crate::consumer::Consumer;
 use crate::frame::{Framing, Limits};
@@ -133,7 +135,8 @@ impl Checked {
             wakers.push(net.waker());
             let mut lanes = Vec::new();
             for (parked, ends) in parked.iter().zip(&mut ends) {
-                let (producer, end) = ring(self.ring_bytes, net.waker(), parked.clone());
+                let (producer, end) = ring(self.ring_bytes, net.waker(), parked.clone())
+                    .map_err(|_| self.no_room_for_rings())?;
                 let mut lane = Lane::new(
                     producer,
                     parked.clone(),
@@ -227,6 +230,14 @@ impl Checked {
             consumers,
             handle,
         })
+    }
+
+    fn no_room_for_rings(&self) -> BindError {
+        let rings = several(self.config.reactors * self.config.consumers, "ring");
+        BindError {
+            what: format!("{rings} of {}", Bytes(self.ring_bytes as u64)),
+            source: io::ErrorKind::OutOfMemory.into(),
+        }
     }
 
     fn limits(&self, framing: &Framing) -> Limits {

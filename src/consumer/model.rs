@@ -115,7 +115,7 @@ fn retell(record: &Record<'_>, told: &Told, taken: usize) -> Told {
 impl World {
     fn new(batch_max: usize) -> Self {
         let parked = Arc::new(Parked::new());
-        let (producer, end) = ring(1024, Arc::new(Deaf), Arc::clone(&parked));
+        let (producer, end) = ring(1024, Arc::new(Deaf), Arc::clone(&parked)).expect("memory");
         let framings = Arc::new([Framing::Line]);
         Self {
             producer,

@@ -29,7 +29,7 @@ fn peer(generation: u32) -> Peer {
 fn consumer(rings: usize, batch_max: usize) -> (Vec<Producer>, Consumer) {
     let parked = Arc::new(Parked::new());
     let (producers, rings) = (0..rings)
-        .map(|_| ring(4096, Arc::new(Deaf), Arc::clone(&parked)))
+        .map(|_| ring(4096, Arc::new(Deaf), Arc::clone(&parked)).unwrap())
         .unzip();
     let framings = Arc::new([Framing::Line]);
     let consumer = Consumer::new(0, rings, parked, framings, batch_max, 8);

@@ -27,7 +27,8 @@ pub struct Reader(RingConsumer);
 
 /// A ring of so many bytes.
 pub fn byte_ring(capacity: usize) -> (Writer, Reader) {
-    let (producer, consumer) = ring(capacity, Arc::new(Deaf), Arc::new(Parked::new()));
+    let (producer, consumer) =
+        ring(capacity, Arc::new(Deaf), Arc::new(Parked::new())).expect("memory");
     (Writer(producer), Reader(consumer))
 }
 

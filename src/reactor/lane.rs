@@ -247,7 +247,7 @@ mod tests {
     fn holding(records: u64, low: usize) -> (Lane, RingConsumer, Arc<Counts>) {
         let counts = Arc::new(Counts::default());
         let parked = Arc::new(Parked::new());
-        let (producer, consumer) = ring(1024, counts.clone(), parked.clone());
+        let (producer, consumer) = ring(1024, counts.clone(), parked.clone()).unwrap();
         let mut lane = Lane::new(producer, parked, 16 * low, 1024, None);
         for _ in 0..records {
             let mut claim = lane.producer.claim(16, 16).unwrap();

@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code)]
 
+use std::collections::TryReserveError;
 use std::fmt;
 
 use ringbuf::storage::Heap;
@@ -160,16 +161,23 @@ const PAGE: usize = 4096;
 ///
 /// The memory is taken at once, every page of it: a machine that has too little says so at the start
 /// and not under overload, and no page fault falls into a turn.
+///
+/// # Errors
+///
+/// The machine does not promise so much memory.
 pub(crate) fn ring(
     capacity: usize,
     wake: Arc<dyn Wake>,
     parked: Arc<Parked>,
-) -> (Producer, RingConsumer) {
+) -> Result<(Producer, RingConsumer), TryReserveError> {
     assert!(
         capacity.is_power_of_two() && capacity >= 64,
         "a ring of {capacity} bytes"
     );
-    let mut zeros = vec![0u8; capacity].into_boxed_slice();
+    let mut zeros = Vec::new();
+    zeros.try_reserve_exact(capacity)?;
+    zeros.resize(capacity, 0u8);
+    let mut zeros = zeros.into_boxed_slice();
     for page in zeros.chunks_mut(PAGE) {
         // Zeros that the optimiser does not know to be there already.
         page[0] = std::hint::black_box(0);
@@ -195,7 +203,7 @@ pub(crate) fn ring(
         parked,
     });
     let consumer = RingConsumer::new(cons, Arc::clone(&shared));
-    (Producer::new(prod, shared), consumer)
+    Ok((Producer::new(prod, shared), consumer))
 }
 
 /// A ring's counters, for anybody, at any time. Each is recent; together they are no moment.

@@ -65,7 +65,7 @@ struct Model {
 pub(crate) fn check(capacity: usize, ops: &[Op], ending: Ending) -> usize {
     let counts = std::sync::Arc::new(Counts::default());
     let parked = std::sync::Arc::new(Parked::new());
-    let (producer, consumer) = ring(capacity, counts.clone(), parked);
+    let (producer, consumer) = ring(capacity, counts.clone(), parked).expect("memory");
     let mut model = Model {
         capacity,
         seen: producer.observer(),

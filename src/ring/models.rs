@@ -223,7 +223,7 @@ fn publish(producer: &mut Producer, payload: Option<usize>) {
 fn a_reactor_that_asks_for_a_later_mark_is_woken_at_it() {
     exhaust("a consumer that releases four times", 4, || {
         let sleeper = Sleeper::here();
-        let (mut producer, consumer) = ring(64, sleeper.clone(), Arc::new(Parked::new()));
+        let (mut producer, consumer) = ring(64, sleeper.clone(), Arc::new(Parked::new())).unwrap();
         for _ in 0..4 {
             let mut claim = producer.claim(HEADER, HEADER).expect("there is room");
             record::write_time(claim.bytes(), 1);
@@ -282,7 +282,7 @@ fn whoever_sees_the_end_sees_all_that_was_published_before() {
     for way in WAYS {
         exhaust("two turns and the end", 5, move || {
             let parked = Arc::new(Parked::new());
-            let (producer, consumer) = ring(64, Arc::new(Deaf), Arc::clone(&parked));
+            let (producer, consumer) = ring(64, Arc::new(Deaf), Arc::clone(&parked)).unwrap();
             let position = Arc::new(AtomicU64::default());
             let written = Arc::clone(&position);
             let reactor_parked = Arc::clone(&parked);
@@ -344,7 +344,7 @@ fn a_consumer_takes_the_last_batch_and_then_the_end() {
         exhaust("two reactors, one of which drains", 3, move || {
             let parked = Arc::new(Parked::new());
             let (producers, rings): (Vec<_>, Vec<_>) = (0..2)
-                .map(|_| ring(128, Arc::new(Deaf), Arc::clone(&parked)))
+                .map(|_| ring(128, Arc::new(Deaf), Arc::clone(&parked)).unwrap())
                 .unzip();
             let seen: Vec<_> = producers.iter().map(Producer::observer).collect();
             let ways = [Some(End::Drained), way];
@@ -386,7 +386,7 @@ fn a_reactor_that_waits_for_a_consumer_learns_that_it_was_dropped() {
     exhaust("a consumer that is dropped", 5, || {
         let sleeper = Sleeper::here();
         let parked = Arc::new(Parked::new());
-        let (mut producer, rings) = ring(128, sleeper.clone(), Arc::clone(&parked));
+        let (mut producer, rings) = ring(128, sleeper.clone(), Arc::clone(&parked)).unwrap();
         let seen = producer.observer();
         let mut consumer = consumer(vec![rings], Arc::clone(&parked));
         thread::spawn(move || {
@@ -414,7 +414,8 @@ fn a_reactor_that_waits_for_a_consumer_learns_that_it_was_dropped() {
 fn two_ends_that_are_dropped_at_once_leave_one_book() {
     for way in WAYS {
         exhaust("both ends are dropped", 5, move || {
-            let (mut producer, consumer) = ring(256, Arc::new(Deaf), Arc::new(Parked::new()));
+            let (mut producer, consumer) =
+                ring(256, Arc::new(Deaf), Arc::new(Parked::new())).unwrap();
             let seen = producer.observer();
             publish(&mut producer, Some(10));
             let reader = thread::spawn(move || drop(consumer));

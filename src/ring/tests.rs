@@ -21,7 +21,7 @@ impl Wake for Counts {
 
 fn new(capacity: usize) -> (Producer, RingConsumer, Arc<Counts>) {
     let counts = Arc::new(Counts::default());
-    let (producer, consumer) = ring(capacity, counts.clone(), Arc::new(Parked::new()));
+    let (producer, consumer) = ring(capacity, counts.clone(), Arc::new(Parked::new())).unwrap();
     (producer, consumer, counts)
 }
 
@@ -325,7 +325,7 @@ fn a_hundred_thousand_records_pass_between_two_sleepers() {
     const RECORDS: u64 = if cfg!(miri) { 200 } else { 100_000 };
     let parked = Arc::new(Parked::new());
     let wake = Arc::new(Unpark(thread::current()));
-    let (mut producer, consumer) = ring(1024, wake, Arc::clone(&parked));
+    let (mut producer, consumer) = ring(1024, wake, Arc::clone(&parked)).unwrap();
     let seen = producer.observer();
     let mut consumer =
         crate::Consumer::new(0, vec![consumer], Arc::clone(&parked), Arc::new([]), 128, 1);

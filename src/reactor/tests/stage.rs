@@ -156,7 +156,7 @@ impl Stage {
         let mut lanes = Vec::new();
         for _ in 0..2 {
             let parked = Arc::new(Parked::new());
-            let (producer, end) = ring(64 << 10, script.woken.clone(), parked.clone());
+            let (producer, end) = ring(64 << 10, script.woken.clone(), parked.clone()).unwrap();
             ends.push(end);
             lanes.push(Lane::new(producer, parked, 32 << 10, 56 << 10, None));
         }
