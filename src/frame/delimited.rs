@@ -140,3 +140,26 @@ fn places(delimiter: u8, block: &[u8; BLOCK]) -> u64 {
         places << 8 | eight
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// What is overlooked in a block is found one by one: nobody else would notice.
+        #[test]
+        fn every_delimiter_of_a_block_has_its_bit(
+            block in prop::collection::vec(0u8..4, BLOCK),
+            delimiter in 0u8..4,
+            other in any::<u8>(),
+        ) {
+            let block: [u8; BLOCK] = block.try_into().unwrap();
+            let block = block.map(|byte| byte ^ other);
+            let delimiter = delimiter ^ other;
+            let ends = (0..BLOCK).filter(|at| block[*at] == delimiter);
+            let bits = ends.fold(0, |bits: u64, at| bits | 1 << at);
+            prop_assert_eq!(places(delimiter, &block), bits);
+        }
+    }
+}
