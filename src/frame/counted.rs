@@ -262,3 +262,31 @@ pub(super) fn fold<'b, B>(
     let mut last = Last::default();
     fold_parts(bytes, init, f, |rest| last.split(&prefix, max, rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Streams of few bits besides the two prefixes, so that one is soon taken for another if anything is.
+    #[test]
+    fn only_the_same_prefix_is_taken_for_the_last() {
+        for first in 0..0x80 {
+            for (second, more) in (0..=u8::MAX).flat_map(|byte| [(byte, 0), (byte, 1)]) {
+                let mut bytes = vec![0; 600];
+                let size = usize::from(first);
+                bytes[0] = first;
+                bytes[1 + size..][..2].copy_from_slice(&[second, more]);
+                let mut last = Last::default();
+                let one = last.split(varint, usize::MAX, &bytes);
+                assert_eq!(one, Some((&bytes[1..1 + size], &bytes[1 + size..])));
+                let rest = &bytes[1 + size..];
+                let alone = Last::default().split(varint, usize::MAX, rest);
+                assert_eq!(
+                    last.split(varint, usize::MAX, rest),
+                    alone,
+                    "{first} {second} {more}"
+                );
+            }
+        }
+    }
+}
