@@ -1,6 +1,7 @@
 //! A reactor over a network that does what it is told: what no real one can be made to do at will.
 
 mod apart;
+mod clocks;
 mod slices;
 mod stage;
 

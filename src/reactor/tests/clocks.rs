@@ -1,0 +1,132 @@
+//! Whose clocks stand still, and whose run: by the tick, which no real network can be held to.
+
+use super::*;
+use crate::frame::OversizePolicy;
+
+/// What a message may take here: longer than the second for which none is slow.
+const MESSAGE: Tick = 2 * SECOND;
+
+fn timed(message: Tick, staging_bytes: usize) -> Stage {
+    let clocks = Clocks {
+        message: Some(message),
+        ..CLOCKS
+    };
+    Stage::new(clocks, staging_bytes, EAGAIN)
+}
+
+/// `key` fills its ring, and more of it waits there.
+fn fill_by(stage: &mut Stage, key: u32) {
+    let ring = usize::from(stage.reactor.slots[key].consumer);
+    stage.put(key, &b"0123456789abcde\n".repeat(6000));
+    while !stage.reactor.lanes[ring].is_blocked() {
+        stage.turn();
+    }
+}
+
+/// The consumer takes what `key` has filled its ring with, and all else of `key` is lost.
+fn empty(stage: &mut Stage, key: u32) {
+    let ring = usize::from(stage.reactor.slots[key].consumer);
+    stage.script.bytes.borrow_mut()[key as usize].clear();
+    stage.take(ring);
+    (0..2).for_each(|_| stage.turn());
+}
+
+fn pause(stage: &mut Stage, key: u32) {
+    let who = stage.reactor.id(key);
+    stage.order(Command::Pause(Target::Connection(who)));
+    stage.turn();
+    assert!(
+        stage.reactor.slots[key]
+            .conn
+            .is_paused_by(PauseCause::Operator)
+    );
+}
+
+fn waits_for_staging(stage: &Stage, key: u32) -> bool {
+    let conn = &stage.reactor.slots[key].conn;
+    conn.is_paused_by(PauseCause::Staging)
+}
+
+/// It is still open at this tick, and told to leave by the next but one.
+#[track_caller]
+fn assert_evicted_at(stage: &mut Stage, key: u32, ticks: Tick) {
+    stage.at(ticks - 1);
+    stage.turn();
+    assert_eq!(reason(stage, key), None, "before {ticks}");
+    stage.at(ticks + 1);
+    stage.turn();
+    assert_eq!(reason(stage, key), Some(CloseReason::Message));
+}
+
+#[test]
+fn spent_staging_evicts_nobody_whom_our_full_ring_or_our_operator_holds_up() {
+    let mut stage = timed(MESSAGE, 1024);
+    // 0, 2 and 4 have the first ring, 1 and 3 the second.
+    stage.connect(5);
+    stage.send(4, b"held up by a ring");
+    stage.send(1, b"held up by an operator");
+    // As slow as they may be before they are held up.
+    stage.at(MESSAGE - 10);
+    pause(&mut stage, 1);
+    fill_by(&mut stage, 0);
+    stage.send(4, b"more");
+    assert_eq!(stage.reactor.slots[4].place, Place::Ring);
+    stage.send(3, &[b'x'; 1000]);
+    assert!(waits_for_staging(&stage, 3));
+    stage.at(2 * MESSAGE);
+    stage.turn();
+    assert_eq!(stage.reactor.starved_since, TICK * (2 * MESSAGE), "weighed");
+    assert_eq!((reason(&stage, 4), reason(&stage, 1)), (None, None));
+    // Nothing holds it up from now on, and it has been slow.
+    empty(&mut stage, 0);
+    assert_evicted_at(&mut stage, 4, 2 * MESSAGE + 10);
+    assert_eq!(reason(&stage, 1), None);
+}
+
+#[test]
+fn time_for_which_its_ring_was_full_is_no_time_of_what_is_read_afterwards() {
+    let mut stage = timed(SECOND, 4096);
+    stage.connect(3);
+    fill_by(&mut stage, 0);
+    stage.send(2, b"begun");
+    assert_eq!(stage.reactor.slots[2].place, Place::Ring);
+    stage.at(9 * SECOND);
+    stage.turn();
+    empty(&mut stage, 0);
+    assert_eq!(stage.reactor.slots[2].conn.staged(), 5);
+    assert_evicted_at(&mut stage, 2, 10 * SECOND);
+}
+
+#[test]
+fn a_message_that_is_skipped_from_its_beginning_has_the_message_timeout_too() {
+    let mut stage = timed(SECOND, 4096);
+    stage.reactor.listeners[0].limits.oversize = OversizePolicy::Discard;
+    stage.connect(1);
+    stage.send(0, b"one\n");
+    // Quiet for longer than a message may take.
+    stage.at(3 * SECOND);
+    stage.send(0, &[b'y'; 2000]);
+    assert_evicted_at(&mut stage, 0, 4 * SECOND);
+}
+
+#[test]
+fn an_operators_pause_beside_another_freezes_the_clocks_and_both_are_booked_in_full() {
+    let mut stage = timed(SECOND, 1024);
+    stage.connect(3);
+    stage.send(0, &[b'h'; 1000]);
+    stage.send(2, &[b'o'; 1000]);
+    assert!(waits_for_staging(&stage, 2));
+    pause(&mut stage, 2);
+    stage.at(SECOND - 10);
+    let who = stage.reactor.id(2);
+    stage.order(Command::Resume(Target::Connection(who)));
+    stage.turn();
+    assert!(waits_for_staging(&stage, 2), "still");
+    stage.send(0, b"\n");
+    assert!(!waits_for_staging(&stage, 2));
+    for cause in [PauseCause::Operator, PauseCause::Staging] {
+        let time = stage.reactor.slots[2].pauses(cause).time;
+        assert_eq!(time, TICK * (SECOND - 10), "{cause:?}");
+    }
+    assert_evicted_at(&mut stage, 2, 2 * SECOND - 10);
+}
