@@ -16,10 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let address = args.next().unwrap_or("tcp://127.0.0.1:5140".into());
     let seconds: Option<u64> = args.next().map(|text| text.parse()).transpose()?;
 
-    let mut config = Config::listen(&address)?;
-    // Small enough that what a turn has read is still in the cache when it is visited.
-    config.ring_bytes = Some(512 << 10);
-    config.budgets.bytes = 128 << 10;
+    let config = Config::listen(&address)?;
     let mut fanin = config.validate()?.bind()?;
     let (mut reactor, mut consumer) = (fanin.reactors.remove(0), fanin.consumers.remove(0));
     println!("listening on {}", fanin.handle.local_addrs()[0]);

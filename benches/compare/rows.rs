@@ -140,10 +140,8 @@ impl Row {
         }
         let naps = [("library-200us", "200"), ("library-1ms", "1000")]
             .map(|(name, micros)| Candidate::own("library").with(name, &["--coalesce", micros]));
-        let in_cache = ["--ring", "524288", "--bytes-a-turn", "131072"];
-        let small = Candidate::own("one-thread").with("one-thread-small", &in_cache);
         let plain = own.into_iter().map(Candidate::own);
-        let plain = plain.chain(naps).chain([small]);
+        let plain = plain.chain(naps);
         let with = |option: &'static str| {
             move |candidate: Candidate| {
                 let name = candidate.name.clone();

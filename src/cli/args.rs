@@ -117,7 +117,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) read_budget: usize,
     /// Bytes that these reads bring at most; the one that goes beyond is the last
-    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = units::size, help_heading = "Threads and memory")]
+    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = units::size, help_heading = "Threads and memory")]
     pub(crate) byte_budget: usize,
     /// Connections accepted from one listener in a turn, so that a storm of them does not starve those that are there
     #[arg(

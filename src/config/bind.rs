@@ -135,8 +135,12 @@ impl Checked {
             wakers.push(net.waker());
             let mut lanes = Vec::new();
             for (parked, ends) in parked.iter().zip(&mut ends) {
-                let (producer, end) = ring(self.ring_bytes, net.waker(), parked.clone())
+                let (mut producer, end) = ring(self.ring_bytes, net.waker(), parked.clone())
                     .map_err(|_| self.no_room_for_rings())?;
+                // Where what comes to a full ring is lost, each ring has all of its room at any time.
+                if config.on_full != OnFull::Discard {
+                    producer.start_over_from(self.start_over);
+                }
                 let mut lane = Lane::new(
                     producer,
                     parked.clone(),

@@ -73,6 +73,16 @@ pub struct Checked {
     pub(super) ring_bytes: usize,
     pub(super) low: usize,
     pub(super) high: usize,
+    /// An empty ring is begun anew from here on.
+    pub(super) start_over: usize,
+}
+
+#[cfg(feature = "sim")]
+impl Checked {
+    /// Rings of a simulation are smaller than what a turn may read.
+    pub(crate) fn start_rings_over_often(&mut self) {
+        self.start_over = self.ring_bytes / 16;
+    }
 }
 
 /// `tcp://ADDRESS:PORT` or `unix://PATH`.
@@ -203,12 +213,15 @@ impl Config {
         self.per_source.check(&mut refuse);
         super::budgets::check(&self.budgets, &mut refuse);
         let (ring_bytes, low, high) = self.ring(&mut refuse);
+        // Room for all that a turn reads, and what a reactor reads while its consumer wakes.
+        let start_over = self.budgets.bytes.saturating_add(2 * LARGEST_READ);
         if errors.is_empty() {
             Ok(Checked {
                 config: self,
                 ring_bytes,
                 low,
                 high,
+                start_over,
             })
         } else {
             Err(ConfigErrors(errors))

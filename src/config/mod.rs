@@ -50,7 +50,9 @@ pub struct Config {
     /// Reactors, each a thread of its own. 1 to 64.
     pub reactors: usize,
     /// Bytes of each ring, a power of two; `None`: the smallest of at least 4 MiB that fits
-    /// `max_message`.
+    /// `max_message`. As long as its consumer keeps up, a ring is begun anew after some 256 KiB more than
+    /// [`Budgets::bytes`], so that it stays in the cache; not under [`OnFull::Discard`], where it has all of its
+    /// room at any time.
     pub ring_bytes: Option<usize>,
     /// Where a full ring resumes, in bytes; `None`: half of the ring.
     pub ring_low_bytes: Option<usize>,

@@ -27,6 +27,7 @@ mod models;
 pub(crate) mod others;
 mod producer;
 pub(crate) mod record;
+mod start_over;
 mod sync;
 // A model checker's atomics work in a model alone.
 #[cfg(all(test, not(loom)))]
@@ -70,6 +71,8 @@ struct Lane<T>(T);
 #[derive(Default)]
 struct ProducerLane {
     position: AtomicU64,
+    /// What is before it was released, or is padding: where an empty ring was begun anew.
+    origin: AtomicU64,
     published: AtomicU64,
     /// The released position at which the consumer wakes the reactor; 0: it need not.
     wake_at: AtomicU64,
@@ -226,11 +229,14 @@ impl RingObserver {
         self.0.consumer.0.released.load(Ordering::Relaxed)
     }
 
-    /// Bytes in the ring, clamped: the two positions are read one after the other.
+    /// Bytes in the ring, clamped: the positions are read one after the other. Not the padding in front of
+    /// all of them.
     pub(crate) fn occupied(&self) -> u64 {
-        let released = self.released();
-        self.position()
-            .saturating_sub(released)
+        // The position first: what is written, released or skipped meanwhile makes it less, not more.
+        let position = self.position();
+        let origin = self.0.producer.0.origin.load(Ordering::Relaxed);
+        position
+            .saturating_sub(self.released().max(origin))
             .min(self.0.capacity as u64)
     }
 

@@ -47,6 +47,8 @@ impl Wake for Counts {
 
 struct Model {
     capacity: usize,
+    /// What is before it was released, or is padding.
+    origin: u64,
     producer: Producer,
     consumer: RingConsumer,
     seen: RingObserver,
@@ -61,13 +63,22 @@ struct Model {
     compared: usize,
 }
 
-/// Does all of it to a ring and to the model.
-pub(crate) fn check(capacity: usize, ops: &[Op], ending: Ending) -> usize {
+/// Does all of it to a ring and to the model. `start_over`: from where on an empty ring is begun anew.
+pub(crate) fn check(
+    capacity: usize,
+    start_over: Option<usize>,
+    ops: &[Op],
+    ending: Ending,
+) -> usize {
     let counts = std::sync::Arc::new(Counts::default());
     let parked = std::sync::Arc::new(Parked::new());
-    let (producer, consumer) = ring(capacity, counts.clone(), parked).expect("memory");
+    let (mut producer, consumer) = ring(capacity, counts.clone(), parked).expect("memory");
+    if let Some(bytes) = start_over {
+        producer.start_over_from(bytes);
+    }
     let mut model = Model {
         capacity,
+        origin: 0,
         seen: producer.observer(),
         producer,
         consumer,
@@ -156,6 +167,10 @@ impl Model {
         let skipped = self.producer.position() - before - used as u64;
         let is_padding = skipped == first as u64 && used > 0 && used <= second;
         assert!(skipped == 0 || is_padding, "{skipped} bytes were skipped");
+        let is_empty = self.consumer.released() == before;
+        if is_empty && skipped > 0 {
+            self.origin = before + skipped;
+        }
     }
 
     fn release(&mut self, records: usize, taken: usize) {
@@ -221,8 +236,10 @@ impl Model {
         let (position, released) = (self.producer.position(), self.consumer.released());
         assert!(released <= position && position <= released + self.capacity as u64);
         assert!(position.is_multiple_of(HEADER as u64) && released.is_multiple_of(HEADER as u64));
-        assert_eq!(self.producer.occupied() as u64, position - released);
+        let occupied = position - released.max(self.origin);
+        assert_eq!(self.producer.occupied() as u64, occupied);
         let seen = &self.seen;
+        assert_eq!(seen.occupied(), occupied);
         assert_eq!((seen.position(), seen.released()), (position, released));
         assert_eq!(seen.published(), self.published);
         assert_eq!(seen.published(), seen.delivered() + self.payload());

@@ -9,6 +9,7 @@ use ringbuf::HeapProd;
 use ringbuf::traits::{Producer as _, Raw as _};
 
 use super::record::{self, HEADER};
+use super::start_over::StartOver;
 use super::sync::{Arc, Ordering, fence};
 use super::{End, Parked, RingConsumer, RingObserver, Shared, add};
 
@@ -19,6 +20,8 @@ pub(crate) struct Producer {
     shared: Arc<Shared>,
     /// The same as the shared one, which only this writes.
     position: u64,
+    origin: u64,
+    start_over: StartOver,
     ended: bool,
 }
 
@@ -37,6 +40,8 @@ impl Producer {
             prod: Some(prod),
             shared,
             position: 0,
+            origin: 0,
+            start_over: StartOver::NEVER,
             ended: false,
         }
     }
@@ -45,12 +50,23 @@ impl Producer {
         self.prod.as_mut().expect("there until it is dropped")
     }
 
+    /// From now on a ring that its consumer has emptied is begun anew at its start, once so many bytes of it
+    /// were written; see [`StartOver`] for when not. Until the consumer has passed the padding, there is room
+    /// for no more than what was written.
+    pub(crate) fn start_over_from(&mut self, bytes: usize) {
+        // No padding is longer than its header can say.
+        let least = self.shared.capacity.saturating_sub(u32::MAX as usize);
+        self.start_over = StartOver::from(bytes.max(least));
+    }
+
     /// Contiguous room of at least `min` and at most `want` bytes, in steps of 16; `None` if there is
     /// none now. The rest before the wrap is skipped when it is smaller than `min`, or when it is
-    /// smaller than `want` and less than a quarter of what follows: a small claim makes a small read.
+    /// smaller than `want` and less than a quarter of what follows: a small claim makes a small read. Or when
+    /// it is time to start over.
     ///
-    /// While no more than `low` bytes are occupied, a claim of at most `(capacity - low) / 2` always
-    /// succeeds, wherever the wrap stands: the larger of the two vacant parts has that much.
+    /// While no more than `low` bytes are occupied, all padding included, a claim of at most
+    /// `(capacity - low) / 2` always succeeds, wherever the wrap stands: the larger of the two vacant parts
+    /// has that much.
     pub(crate) fn claim(&mut self, min: usize, want: usize) -> Option<Claim<'_>> {
         assert!(!self.ended, "a claim after the end was declared");
         let min = min.max(HEADER).next_multiple_of(HEADER);
@@ -59,10 +75,13 @@ impl Producer {
         // Positions and ringbuf's indices began at 0 together and advance together.
         let offset = (self.position & (capacity as u64 - 1)) as usize;
         // As `released` has it, of which ringbuf's own index is never behind: there is room for all of this.
-        let vacant = capacity - self.occupied();
+        let vacant = capacity - (self.position - self.released()) as usize;
         let first = vacant.min(capacity - offset);
         let second = vacant - first;
-        let (padding, room) = if first >= want {
+        let is_due = vacant == capacity && self.start_over.is_due(self.position, offset);
+        let (padding, room) = if is_due && second >= want {
+            (first, second)
+        } else if first >= want {
             (0, first)
         } else if offset + first < capacity {
             // It ends at the reader, not at the wrap: there is nothing behind it to skip to.
@@ -73,6 +92,9 @@ impl Producer {
             (0, first)
         };
         if room < min {
+            if self.released() < self.origin {
+                self.start_over.handle_no_room(self.position, capacity);
+            }
             return None;
         }
         Some(Claim {
@@ -80,6 +102,21 @@ impl Producer {
             padding,
             len: room.min(want),
         })
+    }
+
+    /// Writes the padding before the wrap, which the commit publishes.
+    fn pad(&mut self, padding: usize) {
+        let (first, _) = self.prod().vacant_slices_mut();
+        record::write_padding(initialised(first), padding);
+        if self.released() == self.position {
+            self.origin = self.position + padding as u64;
+            let origin = &self.shared.producer.0.origin;
+            origin.store(self.origin, Ordering::Relaxed);
+            let offset = self.shared.capacity - padding;
+            if self.start_over.is_due(self.position, offset) {
+                self.start_over.handle_begun();
+            }
+        }
     }
 
     /// Bytes ever written, headers and padding included.
@@ -99,9 +136,10 @@ impl Producer {
         self.shared.delivered()
     }
 
-    /// Bytes in the ring, headers and padding included; what was just released may still be in it.
+    /// Bytes in the ring, headers and padding included, but not padding in front of all of them; what was
+    /// just released may still be in it.
     pub(crate) fn occupied(&self) -> usize {
-        (self.position - self.released()) as usize
+        (self.position - self.released().max(self.origin)) as usize
     }
 
     /// Asks to be woken once `target` bytes have been released. `true`: they have been already, and
@@ -249,8 +287,7 @@ impl Claim<'_> {
             producer, padding, ..
         } = self;
         if padding > 0 {
-            let (first, _) = producer.prod().vacant_slices_mut();
-            record::write_padding(initialised(first), padding);
+            producer.pad(padding);
         }
         let advance = padding + used;
         producer.position += advance as u64;
@@ -265,9 +302,9 @@ impl Claim<'_> {
         // SAFETY: `padding + used` bytes are vacant: `used <= len` was asserted, `claim` took `len`
         // from the part that follows `padding` (all of the first part, or nothing) of the room that
         // `released` promises, which is never ahead of ringbuf's read index, and since then this
-        // producer was borrowed by the claim, so nobody advanced, and the consumer only adds room. They are initialised (see `initialised`), and no reference into them is alive: the
-        // one that `bytes` gave borrowed the claim. The Release store of the index inside is what
-        // publishes the bytes.
+        // producer was borrowed by the claim, so nobody advanced, and the consumer only adds room. They
+        // are initialised (see `initialised`), and no reference into them is alive: the one that `bytes`
+        // gave borrowed the claim. The Release store of the index inside is what publishes the bytes.
         unsafe { producer.prod().advance_write_index(advance) };
     }
 }

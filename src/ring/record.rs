@@ -139,7 +139,7 @@ pub(crate) fn write_padding(buf: &mut [u8], total: usize) {
     let header = Header {
         kind: Kind::Padding,
         flags: 0,
-        len: u32::try_from(total - HEADER).expect("a ring's half is smaller than 4 GiB"),
+        len: u32::try_from(total - HEADER).expect("no padding is as long as 4 GiB"),
         id: 0,
     };
     write_header(buf, header);

@@ -135,6 +135,94 @@ fn a_small_rest_before_the_wrap_becomes_padding_and_a_large_one_does_not() {
 }
 
 #[test]
+fn an_empty_ring_starts_over_and_what_is_skipped_takes_no_room_from_anybody_who_looks() {
+    let (mut producer, mut consumer, _) = new(1024);
+    producer.start_over_from(256);
+    let seen = producer.observer();
+    let mut publish_to = |len| {
+        assert!(publish(&mut producer, len - HEADER));
+        (producer.position(), producer.occupied(), seen.occupied())
+    };
+    assert_eq!(publish_to(240), (240, 240, 240));
+    release_run(&mut consumer);
+    assert_eq!(publish_to(16), (256, 16, 16), "not yet");
+    assert_eq!(publish_to(16), (272, 32, 32), "it is not empty");
+    release_run(&mut consumer);
+    assert_eq!(publish_to(256), (1024 + 256, 256, 256));
+    assert_eq!(
+        publish_to(16),
+        (1024 + 272, 272, 272),
+        "up to the old place"
+    );
+    assert!(!publish(&mut producer, 0), "before the padding is passed");
+    release_run(&mut consumer);
+    assert_eq!(consumer.released(), 1024, "which is looked at by itself");
+    assert!(publish(&mut producer, 0));
+    release_run(&mut consumer);
+    assert_eq!((producer.occupied(), seen.occupied()), (0, 0));
+    // More than what was written: there it would not fit.
+    let want = 512;
+    assert_eq!(producer.claim(16, want).unwrap().len(), want);
+    producer.claim(16, want).unwrap().commit(0, 0);
+    assert!(publish(&mut producer, 512 - HEADER));
+    assert_eq!(producer.position(), 1024 + 288 + 512);
+}
+
+/// Publishes records of 64 bytes until there is no room; how many were published.
+fn fill(producer: &mut Producer) -> usize {
+    (0..).take_while(|_| publish(producer, 64 - HEADER)).count()
+}
+
+fn release_all(consumer: &mut RingConsumer) {
+    while !consumer.is_empty() {
+        release_run(consumer);
+    }
+}
+
+#[test]
+fn a_consumer_that_is_away_for_a_while_each_time_has_the_whole_ring_nearly_always() {
+    let (mut producer, mut consumer, _) = new(4096);
+    producer.start_over_from(512);
+    // It has kept up so far.
+    for _ in 0..5 {
+        publish(&mut producer, 112 - HEADER);
+        release_all(&mut consumer);
+    }
+    let mut cut_short = |times: usize| {
+        let fills = (0..times).map(|_| {
+            let count = fill(&mut producer);
+            release_all(&mut consumer);
+            count
+        });
+        fills.filter(|count| *count < 4096 / 112 - 2).count()
+    };
+    // After 1, 2, 4 laps and so on, and at last once in 256.
+    assert_eq!(cut_short(1000), 11);
+    assert!(cut_short(2560) <= 11);
+}
+
+#[test]
+fn a_ring_that_was_left_alone_stays_small_again_for_a_consumer_that_keeps_up() {
+    let (mut producer, mut consumer, _) = new(4096);
+    producer.start_over_from(512);
+    for _ in 0..3 {
+        fill(&mut producer);
+        release_all(&mut consumer);
+    }
+    // The laps for which it is left alone are over after these.
+    let mut furthest = |records: usize| {
+        let places = (0..records).map(|_| {
+            assert!(publish(&mut producer, 64 - HEADER));
+            release_all(&mut consumer);
+            (producer.position() - 1) % 4096
+        });
+        places.max().unwrap()
+    };
+    furthest(1000);
+    assert!(furthest(1000) < 512 + 64);
+}
+
+#[test]
 fn an_aborted_claim_leaves_nothing_not_even_padding() {
     let (mut producer, consumer) = standing(256, 240, 0).unwrap();
     let before = producer.position();
@@ -306,8 +394,9 @@ proptest! {
         ending in prop::sample::select(vec![
             Ending::ConsumerDropped, Ending::ProducerDropped, Ending::Stopped, Ending::Hung,
         ]),
+        start_over in prop::option::of(0usize..300),
     ) {
-        model::check(256, &ops, ending);
+        model::check(256, start_over, &ops, ending);
     }
 }
 

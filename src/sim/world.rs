@@ -128,7 +128,8 @@ impl World {
         let address = BoundAddr::Tcp(([127, 0, 0, 1], 1).into());
         let addresses = vec![address; plan.config.listeners.len()];
         let checked = plan.config.clone().validate();
-        let checked = checked.unwrap_or_else(|errors| panic!("{errors}"));
+        let mut checked = checked.unwrap_or_else(|errors| panic!("{errors}"));
+        checked.start_rings_over_often();
         let seed = Seed::new([random.any(), random.any()]);
         let fanin = checked.assemble(nets, addresses, seed);
         let fanin = fanin.expect("nothing can fail");
