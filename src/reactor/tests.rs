@@ -10,7 +10,7 @@ use std::sync::mpsc::{TryRecvError, channel};
 use self::stage::{CLOCKS, EAGAIN, ECONNRESET, ETIMEDOUT, Stage};
 use super::*;
 use crate::close::{DiscardReason, PauseCause};
-use crate::ring::record::{Closed, Gap, Kind};
+use crate::ring::record::{self, Closed, Gap, Kind};
 
 #[test]
 fn a_list_a_drain_and_the_memory_of_the_ended_go_on_where_a_slice_ends() {
@@ -541,4 +541,24 @@ fn a_handle_counts_time_from_where_its_reactor_does() {
     let now = fanin.reactors[0].net.now();
     let elapsed = fanin.handle.remotes[0].start.elapsed();
     assert!(elapsed >= now, "{elapsed:?} is less than {now:?}");
+}
+
+/// Where what comes to a full ring is lost, a ring has all of its room at any time.
+#[test]
+fn a_ring_is_begun_anew_where_it_pauses_and_not_where_it_discards() {
+    const RECORD: usize = 4096;
+    for on_full in [crate::OnFull::Pause, crate::OnFull::Discard] {
+        let mut config = crate::Config::listen("tcp://127.0.0.1:0").unwrap();
+        config.on_full = on_full;
+        let mut fanin = config.validate().unwrap().bind().unwrap();
+        let producer = &mut fanin.reactors[0].lanes[0].producer;
+        for _ in 0..200 {
+            let mut claim = producer.claim(RECORD, RECORD).unwrap();
+            record::write_padding(claim.bytes(), RECORD);
+            claim.commit(RECORD, 0);
+            assert!(fanin.consumers[0].try_next().unwrap().is_none());
+        }
+        let skipped = producer.position() - 200 * RECORD as u64;
+        assert_eq!(skipped > 0, on_full == crate::OnFull::Pause, "{skipped}");
+    }
 }
