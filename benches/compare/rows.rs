@@ -140,8 +140,7 @@ impl Row {
         }
         let naps = [("library-200us", "200"), ("library-1ms", "1000")]
             .map(|(name, micros)| Candidate::own("library").with(name, &["--coalesce", micros]));
-        let plain = own.into_iter().map(Candidate::own);
-        let plain = plain.chain(naps);
+        let plain = own.into_iter().map(Candidate::own).chain(naps);
         let with = |option: &'static str| {
             move |candidate: Candidate| {
                 let name = candidate.name.clone();

@@ -213,7 +213,7 @@ impl Config {
         self.per_source.check(&mut refuse);
         super::budgets::check(&self.budgets, &mut refuse);
         let (ring_bytes, low, high) = self.ring(&mut refuse);
-        // Room for all that a turn reads, and what a reactor reads while its consumer wakes.
+        // Room for what a turn reads, staged parts apart, and for what comes while the consumer wakes.
         let start_over = self.budgets.bytes.saturating_add(2 * LARGEST_READ);
         if errors.is_empty() {
             Ok(Checked {

@@ -20,7 +20,6 @@ fn bind(listener: TcpListener, args: &[String], framing: Framing) -> Fanin {
     config.consumers = number(args, "--consumers", 1);
     config.reactors = number(args, "--reactors", 1);
     config.ring_bytes = option(args, "--ring").map(|_| number(args, "--ring", 0));
-    config.budgets.bytes = number(args, "--bytes-a-turn", config.budgets.bytes);
     config.coalesce = option(args, "--coalesce")
         .map(|micros| Duration::from_micros(micros.parse().expect("microseconds")));
     config.max_message = number(args, "--max-message", config.max_message);
