@@ -35,7 +35,7 @@ struct Options {
     /// Runs of each receiver in each row.
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// MiB to send in the rows that are about bytes.
+    /// MiB to send in the rows with large writes; in those with small ones in proportion.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     mib: Option<u16>,
     /// Writes every run, and the summaries.
@@ -63,8 +63,8 @@ fn main() {
         rows.iter_mut().for_each(|(row, _)| row.shrink());
         rounds = 1;
     } else if let Some(mib) = options.mib {
-        let bytes = usize::from(mib) << 20;
-        rows.iter_mut().for_each(|(row, _)| row.resize(bytes));
+        rows.iter_mut()
+            .for_each(|(row, _)| row.resize(usize::from(mib)));
     }
 
     let began = Instant::now();

@@ -10,6 +10,8 @@ use crate::common::send::{Manner, Traffic};
 
 const FANIN: &str = env!("CARGO_BIN_EXE_fanin");
 const MIB: usize = 1 << 20;
+/// Of a row with large writes.
+const LARGE_MIB: usize = 256;
 /// Bytes in a write of whoever sends as much as it can.
 const BULK: usize = 256 << 10;
 /// MiB in a second that the slow consumer takes: a fraction of what the senders could send.
@@ -40,7 +42,7 @@ const fn traffic(framing: Framing, size: usize, connections: usize, write: usize
         size,
         connections,
         write,
-        bytes: 256 * MIB,
+        bytes: LARGE_MIB * MIB,
         manner: Manner::Flood,
     }
 }
@@ -76,10 +78,10 @@ impl Row {
         self
     }
 
-    /// To these bytes, where it is bytes that the row is about.
-    pub(crate) fn resize(&mut self, bytes: usize) {
+    /// As if the large rows had so many MiB: the others in proportion, so that none takes most of the time.
+    pub(crate) fn resize(&mut self, mib: usize) {
         if self.traffic.manner == Manner::Flood {
-            self.traffic.bytes = bytes;
+            self.traffic.bytes = self.traffic.bytes / LARGE_MIB * mib;
         }
     }
 
@@ -222,9 +224,7 @@ fn all() -> Vec<Row> {
         )
         .manner(Manner::Paced(20_000))
         .special(Special::Latency),
-        row("slow", "a consumer that takes 300 MiB/s", bulk(Line, 256))
-            .mib(256)
-            .special(Special::Slow),
+        row("slow", "a consumer that takes 300 MiB/s", bulk(Line, 256)).special(Special::Slow),
         row(
             "autotune",
             "256-byte lines, receive buffers that the kernel grows",
