@@ -48,10 +48,14 @@ impl Coalesce {
 }
 
 impl<N: Net> Reactor<N> {
-    /// Before a wait of at most `timeout`.
-    pub(super) fn coalesce(&mut self, now: Duration, timeout: Option<Duration>) {
+    /// Before a wait of at most `timeout`. Returns what a nap leaves of that.
+    pub(super) fn coalesce(
+        &mut self,
+        now: Duration,
+        timeout: Option<Duration>,
+    ) -> Option<Duration> {
         let Some(coalesce) = &mut self.coalesce else {
-            return;
+            return timeout;
         };
         let apart = coalesce.handle_turn(self.counters.received.read());
         let left = (self.now + apart).saturating_sub(now);
@@ -59,6 +63,7 @@ impl<N: Net> Reactor<N> {
         if !nap.is_zero() {
             self.net.nap(nap);
         }
+        timeout.map(|timeout| timeout - nap)
     }
 }
 

@@ -352,7 +352,7 @@ impl<N: Net> Reactor<N> {
             return self.ended();
         }
         let timeout = self.patience(*now, at_most);
-        self.coalesce(*now, timeout);
+        let timeout = self.coalesce(*now, timeout);
         self.events.clear();
         let woken = self
             .net

@@ -37,4 +37,11 @@ fn turns_begin_apart_unless_there_is_something_to_do() {
         Turn::Running
     );
     assert_eq!(time(&stage), before + most);
+    // What is slept is not waited for once more.
+    stage.script.timeouts.borrow_mut().clear();
+    stage.reactor.turn(Some(3 * most)).unwrap();
+    stage.reactor.turn(Some(10 * apart)).unwrap();
+    assert_eq!(time(&stage), before + 4 * most + apart);
+    let waits = stage.script.timeouts.borrow();
+    assert_eq!(*waits, [Some(Duration::ZERO), Some(9 * apart)]);
 }
