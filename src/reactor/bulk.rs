@@ -64,10 +64,12 @@ impl<N: Net> Reactor<N> {
             return most;
         };
         let keys = self.slots.keys(bulk.from, most);
+        let came_since = self.slots.generation().wrapping_sub(bulk.last);
         for key in &keys {
             let slot = &self.slots[*key];
-            // Generations wrap.
-            let was_there = bulk.last.wrapping_sub(slot.generation) < 1 << 31;
+            // Generations wrap: all are before those that came since.
+            let after = slot.generation.wrapping_sub(bulk.last);
+            let was_there = after == 0 || after > came_since;
             let is_meant = bulk
                 .consumer
                 .is_none_or(|c| c == usize::from(slot.consumer));

@@ -282,7 +282,8 @@ impl<N: Net> Reactor<N> {
             };
             for key in keys {
                 let slot = &self.slots[key];
-                let was_there = has_come(since, slot.conn.opened());
+                // To one that is gone nobody is bound any more; and ticks wrap, for who has been there long.
+                let was_there = is_gone || has_come(since, slot.conn.opened());
                 if usize::from(slot.consumer) != lane || slot.stream.is_none() || !was_there {
                     continue;
                 }

@@ -216,6 +216,24 @@ fn those_whose_consumer_is_gone_end_a_few_at_a_time_and_are_not_read_any_more() 
     assert_eq!(stage.reactor.sleeps(), None);
 }
 
+/// Ticks wrap after 397 days, and generations after four thousand million connections.
+#[test]
+fn who_has_been_there_for_very_long_ends_with_its_consumer_and_obeys_orders() {
+    let (mut stage, lost, others) = losing_one(200);
+    for tick in 2..12 {
+        stage.at((1 << 31) + tick);
+        stage.turn();
+    }
+    assert_eq!(ended(&stage, CloseReason::ConsumerGone).len(), lost.len());
+    let last = stage.reactor.slots.generation();
+    for (key, ago) in others.iter().zip([1 << 31, u32::MAX - 300]) {
+        stage.reactor.slots[*key].generation = last.wrapping_sub(ago);
+    }
+    stage.order(Command::Pause(Target::All));
+    stage.turn();
+    assert_eq!(count(&stage, &others, is_paused), others.len());
+}
+
 #[test]
 fn who_comes_while_those_of_a_lost_consumer_end_is_bound_to_one_that_is_there() {
     let (mut stage, lost, others) = losing_one(600);
