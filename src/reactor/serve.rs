@@ -276,10 +276,11 @@ impl<N: Net> Reactor<N> {
             staged: total,
             ..Read::default()
         };
-        match *self.cuts {
+        let used = match *self.cuts {
             [Cut::Rest { start: 0 }] => {
                 read.copied = slot.stage(key, fresh, &mut self.staging);
                 drop(claim);
+                0
             }
             [Cut::Messages { start: 0, end }]
             | [Cut::Messages { start: 0, end }, Cut::Rest { .. }]
@@ -298,6 +299,7 @@ impl<N: Net> Reactor<N> {
                 read.published = writer.published;
                 let used = writer.at;
                 claim.commit(used, read.published);
+                used
             }
             _ => {
                 // Something is cut, discarded or wrong: records and gaps take turns, from a copy.
@@ -318,9 +320,10 @@ impl<N: Net> Reactor<N> {
                 let used = writer.at;
                 claim.commit(used, read.published);
                 read.copied += slot.stage(key, rest, &mut self.staging);
+                used
             }
-        }
-        if read.published > 0 || read.discarded > 0 {
+        };
+        if used > 0 {
             lane.grew = true;
             if tell_time.is_some() {
                 lane.told_time = Some(self.now);
