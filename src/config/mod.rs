@@ -69,7 +69,7 @@ pub struct Config {
     pub at_max_connections: AtLimit,
     /// What one sender may have of them. Off by default.
     pub per_source: PerSource,
-    /// Bytes for parts of messages, over all reactors.
+    /// Bytes for parts of messages, over all reactors; each has at least as many as `max_message`.
     pub staging_bytes: usize,
     /// `SO_RCVBUF` of each connection in bytes, before the kernel doubles it; 0: the kernel grows it as it likes, up
     /// to what `net.ipv4.tcp_rmem` allows. Few senders that are distant are not held up then; many that are paused
@@ -156,7 +156,7 @@ pub enum OnOversize {
     Close,
 }
 
-/// The clocks of a connection. `None` is off.
+/// The clocks of a connection. `None` is off. All but `stall` are 99 days at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deadlines {
