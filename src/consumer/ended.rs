@@ -9,7 +9,8 @@ use crate::ring::End;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Ended {
-    /// Everything that was accepted was read and released: the good end.
+    /// The reactors have drained, and everything they published was released: the good end. What a drain did
+    /// not read in its time is in the books of the connections that it ended.
     Drained,
     /// The whole was stopped; what was not released was booked as abandoned.
     Stopped,
@@ -20,7 +21,7 @@ pub enum Ended {
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Drained => "drained: everything was delivered",
+            Self::Drained => "drained: everything that was published was delivered",
             Self::Stopped => "stopped before everything was delivered",
             Self::ReactorGone => "a reactor is gone",
         })

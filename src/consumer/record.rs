@@ -40,7 +40,7 @@ pub enum Record<'b> {
         reason: DiscardReason,
         /// How many bytes.
         bytes: u64,
-        /// How many messages began in them.
+        /// How many messages they are of. One of which a part was delivered is counted here, too.
         messages: u64,
     },
     /// The last record of a connection.
@@ -88,7 +88,7 @@ impl<'b> Messages<'b> {
         self.from.listener()
     }
 
-    /// When the reactor read these bytes, or up to 10 ms later than that says.
+    /// When the reactor read the last of these bytes, or up to 10 ms later than that says.
     pub fn received(&self) -> SystemTime {
         wall(self.before.time)
     }

@@ -191,8 +191,7 @@ impl fmt::Debug for dyn Framer {
 /// (the bytes of their `Rest`), `fresh` what follows it; positions in `cuts` count from the first byte
 /// of `staged`. Every byte of both is in exactly one cut. See [`Cut`] for their order.
 ///
-/// [`Framing::Auto`] must have been settled before. A connection that was undecided at its end is a
-/// line: its staged bytes are cut once more with nothing fresh, since they may be more than `max`.
+/// [`Framing::Auto`] must have been settled before. A connection that was undecided at its end is a line.
 ///
 /// Returns the bytes that were looked at, which is what the work is proportional to.
 pub(crate) fn cut(

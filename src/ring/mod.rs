@@ -44,7 +44,7 @@ pub use self::wake::Wake;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum End {
-    /// All that was accepted has been read and published.
+    /// Drained: nothing more will be read, and all that is in the ring is to be delivered.
     Drained = 1,
     /// Stopped; what is still in the ring is not to be delivered.
     Stopped = 2,

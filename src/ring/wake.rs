@@ -9,10 +9,10 @@ use std::task::Waker;
 
 use super::sync::{AtomicBool, Mutex, Ordering, fence};
 
-/// How a consumer makes a reactor look at its rings again.
+/// How a reactor is made to look around again: by a consumer, at most once for each time that a reactor
+/// waits for room, and once when it is dropped; by a handle that has an order; by other reactors.
 ///
-/// It is called on the consumer's thread, at most once for each time that a reactor waits for room,
-/// and once when a consumer is dropped. It must not block, and what its caller did before must be
+/// It is called on whatever thread that is. It must not block, and what its caller did before must be
 /// visible to the reactor when it comes back from its poll.
 pub trait Wake: Send + Sync {
     /// Ends the reactor's present or next wait.
