@@ -39,8 +39,10 @@ fn turns_begin_apart_unless_there_is_something_to_do() {
     assert_eq!(time(&stage), before + most);
     // What is slept is not waited for once more.
     stage.script.timeouts.borrow_mut().clear();
-    stage.reactor.turn(Some(3 * most)).unwrap();
-    stage.reactor.turn(Some(10 * apart)).unwrap();
+    for at_most in [3 * most, 10 * apart] {
+        let turn = stage.reactor.turn(Some(at_most)).unwrap();
+        assert_eq!(turn, Turn::Running);
+    }
     assert_eq!(time(&stage), before + 4 * most + apart);
     let waits = stage.script.timeouts.borrow();
     assert_eq!(*waits, [Some(Duration::ZERO), Some(9 * apart)]);
