@@ -5,10 +5,10 @@ mod clocks;
 mod slices;
 mod stage;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{TryRecvError, channel};
 
-use self::stage::{CLOCKS, EAGAIN, ECONNRESET, ETIMEDOUT, Stage};
+use self::stage::{CLOCKS, EAGAIN, ECONNRESET, ETIMEDOUT, Stage, Woken};
 use super::*;
 use crate::close::{DiscardReason, PauseCause};
 use crate::ring::record::{self, Closed, Gap, Kind};
@@ -135,16 +135,10 @@ fn the_beginning_of_a_message_is_not_delivered_where_its_connection_broke() {
 
 #[test]
 fn a_consumer_is_not_woken_for_what_is_only_skipped() {
-    struct Woken(AtomicBool);
-    impl std::task::Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
     stage.connect(1);
     stage.send(0, &[b'x'; 2000]);
-    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let woken = Arc::new(Woken::default());
     stage.reactor.lanes[0].parked.prepare(woken.clone().into());
     stage.send(0, &[b'x'; 2000]);
     assert!(!woken.0.load(Ordering::Relaxed));

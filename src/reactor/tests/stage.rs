@@ -37,8 +37,15 @@ pub(super) struct Script {
 
 pub(super) struct Scripted(Rc<Script>);
 
+/// Was somebody woken: a reactor, or a consumer?
 #[derive(Default)]
-struct Woken(AtomicBool);
+pub(super) struct Woken(pub(super) AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Wake for Woken {
     fn wake(&self) {
