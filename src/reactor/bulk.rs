@@ -8,7 +8,7 @@ use super::control::Target;
 use crate::close::PauseCause;
 use crate::net::Net;
 
-/// Slots looked at in one turn for it.
+/// Entries of slots looked at in one turn for it.
 pub(super) const SLICE: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,15 +58,15 @@ impl<N: Net> Reactor<N> {
         });
     }
 
-    /// Goes on with the order that is under way, for so many slots. Returns how many are left of them.
+    /// Goes on with the order that is under way, for so many entries. Returns how many are left of them.
     pub(super) fn go_on_in_bulk(&mut self, most: usize) -> usize {
         let Some(bulk) = self.bulk.take() else {
             return most;
         };
-        let keys = self.slots.keys(bulk.from, most);
+        let (keys, next) = self.slots.slice(bulk.from, most);
         let came_since = self.slots.generation().wrapping_sub(bulk.last);
-        for key in &keys {
-            let slot = &self.slots[*key];
+        for key in keys {
+            let slot = &self.slots[key];
             // Generations wrap: all are before those that came since.
             let after = slot.generation.wrapping_sub(bulk.last);
             let was_there = after == 0 || after > came_since;
@@ -74,13 +74,11 @@ impl<N: Net> Reactor<N> {
                 .consumer
                 .is_none_or(|c| c == usize::from(slot.consumer));
             if was_there && is_meant {
-                self.obey(*key, bulk.order);
+                self.obey(key, bulk.order);
             }
         }
-        if keys.len() == most {
-            let from = keys.last().map_or(bulk.from, |last| last + 1);
-            self.bulk = Some(Bulk { from, ..bulk });
-        }
-        most - keys.len()
+        self.bulk = next.map(|from| Bulk { from, ..bulk });
+        let looked = next.unwrap_or(self.slots.entries()) - bulk.from;
+        most - looked as usize
     }
 }

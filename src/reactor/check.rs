@@ -61,7 +61,7 @@ pub(crate) struct Sight {
 
 impl Reactor<SimNet> {
     pub(crate) fn sight(&self) -> Sight {
-        let slots = self.slots.keys(0, usize::MAX).into_iter().map(|key| {
+        let slots = self.slots.all().into_iter().map(|key| {
             let slot = &self.slots[key];
             let lane = &self.lanes[usize::from(slot.consumer)];
             Seen {
@@ -127,7 +127,7 @@ impl Reactor<SimNet> {
             admission = Some(&reactor.admission);
             sources = reactor.sources.as_ref();
             slots.resize(reactor.listeners.len(), 0);
-            for key in reactor.slots.keys(0, usize::MAX) {
+            for key in reactor.slots.all() {
                 let slot = &reactor.slots[key];
                 slots[usize::from(slot.listener)] += 1;
                 open.extend(slot.stream.as_ref().map(|_| slot.peer()));
@@ -157,7 +157,7 @@ impl Reactor<SimNet> {
         let (mut starved, mut lingering) = (0, 0);
         let (mut held_by_staging, mut held_by_rate) = (0, [0; Scope::COUNT]);
         let mut resting = vec![0; self.listeners.len()];
-        for key in self.slots.keys(0, usize::MAX) {
+        for key in self.slots.all() {
             let slot = &self.slots[key];
             let lane = usize::from(slot.consumer);
             let books = slot.conn.books();
@@ -214,7 +214,7 @@ impl Reactor<SimNet> {
         assert_eq!(held, held_by_rate);
         assert_eq!(self.counters.held_by_staging.read(), held_by_staging);
         if let Some(rates) = &self.rates {
-            rates.check(&self.slots, &self.slots.keys(0, usize::MAX));
+            rates.check(&self.slots, &self.slots.all());
         }
         assert!(
             starved == 0 || self.staging.held() > 0 || self.calls_starved(),
@@ -346,7 +346,7 @@ impl Reactor<SimNet> {
                 "sleeps until {wakes:?}, past {at:?}: {what}"
             );
         };
-        for key in self.slots.keys(0, usize::MAX) {
+        for key in self.slots.all() {
             let slot = &self.slots[key];
             let lane = &self.lanes[usize::from(slot.consumer)];
             match (slot.place, lane.flow()) {
@@ -434,7 +434,7 @@ impl Reactor<SimNet> {
                 sum.count += pauses.count;
                 sum.time += pauses.time;
             };
-            for key in self.slots.keys(0, usize::MAX) {
+            for key in self.slots.all() {
                 add(self.slots[key].pauses(*cause));
             }
             for closed in &self.closed {

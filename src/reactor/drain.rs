@@ -20,7 +20,7 @@ use crate::edges;
 use crate::net::Net;
 use crate::ring::End;
 
-/// Connections that are told in one turn that it is over.
+/// Entries of slots looked at in one turn, to tell who is there that it is over.
 const SWEEP: usize = 256;
 
 /// Why a reactor ended without being asked.
@@ -201,20 +201,17 @@ impl<N: Net> Reactor<N> {
 
     /// Tells a slice of the connections. Returns where the next one begins.
     fn sweep(&mut self, from: u32) -> u32 {
-        let keys = self.slots.keys(from, SWEEP);
-        for key in &keys {
-            self.begin_close(*key, CloseReason::Shutdown);
+        let (keys, next) = self.slots.slice(from, SWEEP);
+        for key in keys {
+            self.begin_close(key, CloseReason::Shutdown);
         }
-        match keys.last() {
-            Some(last) if keys.len() == SWEEP => last + 1,
-            _ => u32::MAX,
-        }
+        next.unwrap_or(u32::MAX)
     }
 
     /// The time is up for the connections: what they have is counted, not waited for.
     fn end_all(&mut self) {
         self.close_listeners();
-        for key in self.slots.keys(0, usize::MAX) {
+        for key in self.slots.all() {
             self.end(key, CloseReason::Shutdown);
             // Who is dead has said so in this very turn, or has nothing to say.
             if self.slots[key].place == Place::Dead {
@@ -239,7 +236,7 @@ impl<N: Net> Reactor<N> {
 
     fn stop(&mut self) {
         self.close_listeners();
-        for key in self.slots.keys(0, usize::MAX) {
+        for key in self.slots.all() {
             self.end(key, CloseReason::Shutdown);
             self.bury(key);
         }
@@ -310,7 +307,7 @@ impl<N: Net> Reactor<N> {
 
     /// The whole ends: nobody is better off if those without a consumer do so later.
     fn end_of_the_gone(&mut self) {
-        for key in self.slots.keys(0, usize::MAX) {
+        for key in self.slots.all() {
             if self.lanes[usize::from(self.slots[key].consumer)].is_gone() {
                 self.end(key, CloseReason::ConsumerGone);
                 self.bury(key);

@@ -302,7 +302,7 @@ impl<N: Net> Reactor<N> {
 impl<N: Net> Drop for Reactor<N> {
     /// Whatever it was dropped for, the other reactors may have its places.
     fn drop(&mut self) {
-        for key in self.slots.keys(0, usize::MAX) {
+        for key in self.slots.all() {
             self.admission.leave(usize::from(self.slots[key].listener));
             if self.slots[key].stream.is_some() {
                 self.leave_source(key);

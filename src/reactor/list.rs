@@ -14,7 +14,7 @@ use crate::conn::{PeerEnd, State, Tick};
 use crate::net::Net;
 use crate::status::{ClosedInfo, ConnectionInfo};
 
-/// Rows of one answer in one turn.
+/// Entries looked at for one answer in one turn, and rows of it at most.
 const SLICE: usize = 256;
 /// Commands done in one turn.
 const COMMAND_BUDGET: usize = 64;
@@ -71,14 +71,11 @@ impl<N: Net> Reactor<N> {
         };
         match answer {
             Answer::Connections { rows, from } => {
-                let keys = self.slots.keys(from, SLICE);
+                let (keys, next) = self.slots.slice(from, SLICE);
                 let slice = keys.iter().map(|key| self.describe(*key)).collect();
                 let listens = rows.send(slice).is_ok();
-                if let Some(last) = keys.last().filter(|_| listens && keys.len() == SLICE) {
-                    self.answers.push_back(Answer::Connections {
-                        rows,
-                        from: last + 1,
-                    });
+                if let Some(from) = next.filter(|_| listens) {
+                    self.answers.push_back(Answer::Connections { rows, from });
                 }
             }
             Answer::RecentlyClosed { rows } => {

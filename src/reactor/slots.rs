@@ -3,7 +3,7 @@
 //! In: streams that were accepted. Out: slots by key, generation checked. Never here: what is done with
 //! them.
 
-use std::ops::{Index, IndexMut};
+use std::ops::{Index, IndexMut, Range};
 use std::time::Duration;
 
 use slab::Slab;
@@ -178,13 +178,24 @@ impl<S> Slot<S> {
 #[derive(Debug)]
 pub(crate) struct Slots<S> {
     slab: Slab<Slot<S>>,
+    /// Those of the slab that were ever taken, many of which may be free again.
+    entries: u32,
     generation: u32,
+}
+
+/// So many entries of a slab from `from` on, and where to go on, if there are more. It is entries that are
+/// counted, not who is found there: after a peak nearly all are free, and a turn is as long as what it looks at.
+pub(crate) fn slice(from: u32, most: usize, entries: u32) -> (Range<u32>, Option<u32>) {
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
+    let end = from.saturating_add(most).min(entries);
+    (from..end, (end < entries).then_some(end))
 }
 
 impl<S> Slots<S> {
     pub(crate) fn new() -> Self {
         Self {
             slab: Slab::new(),
+            entries: 0,
             generation: 0,
         }
     }
@@ -205,7 +216,9 @@ impl<S> Slots<S> {
     }
 
     pub(crate) fn insert(&mut self, slot: Slot<S>) -> u32 {
-        self.slab.insert(slot) as u32
+        let key = self.slab.insert(slot) as u32;
+        self.entries = self.entries.max(key + 1);
+        key
     }
 
     pub(crate) fn remove(&mut self, key: u32) -> Slot<S> {
@@ -219,13 +232,19 @@ impl<S> Slots<S> {
         (slot.generation == (token.0 >> 32) as u32).then_some(key)
     }
 
-    /// All keys, from `from` on.
-    pub(crate) fn keys(&self, from: u32, most: usize) -> Vec<u32> {
-        let end = self.slab.capacity() as u32;
-        (from..end)
-            .filter(|key| self.slab.contains(*key as usize))
-            .take(most)
-            .collect()
+    pub(crate) fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// Who is in so many entries from `from` on, and where to go on, if there are more.
+    pub(crate) fn slice(&self, from: u32, most: usize) -> (Vec<u32>, Option<u32>) {
+        let (entries, next) = slice(from, most, self.entries);
+        let taken = entries.filter(|key| self.slab.contains(*key as usize));
+        (taken.collect(), next)
+    }
+
+    pub(crate) fn all(&self) -> Vec<u32> {
+        self.slice(0, usize::MAX).0
     }
 }
 

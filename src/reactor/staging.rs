@@ -13,11 +13,14 @@
 use slab::Slab;
 
 use super::arena::{Arena, Block};
+use super::slots;
 use super::wheel::NONE;
 
 #[derive(Debug)]
 pub(crate) struct Staging {
     parts: Slab<Part>,
+    /// Those of the slab that were ever taken.
+    entries: u32,
     arena: Arena,
     #[cfg(feature = "sim")]
     budget: usize,
@@ -72,6 +75,7 @@ impl Staging {
         };
         Self {
             parts: Slab::new(),
+            entries: 0,
             arena: Arena::new(budget, largest),
             #[cfg(feature = "sim")]
             budget,
@@ -193,6 +197,7 @@ impl Staging {
             older,
             newer: NONE,
         }) as PartKey;
+        self.entries = self.entries.max(key + 1);
         match older {
             NONE => order.oldest = key,
             older => self.parts[older as usize].newer = key,
@@ -280,11 +285,11 @@ impl Staging {
         self.freed = false;
     }
 
-    /// At most so many parts from `from` on, each with the slot that holds it.
-    pub(crate) fn holders(&self, from: PartKey, most: usize) -> Vec<(PartKey, u32)> {
-        let all = from..self.parts.capacity() as PartKey;
-        let parts = all.filter_map(|key| Some((key, self.parts.get(key as usize)?.slot)));
-        parts.take(most).collect()
+    /// The slots that hold the parts in so many entries from `from` on, and where to go on, if there are more.
+    pub(crate) fn holders(&self, from: PartKey, most: usize) -> (Vec<u32>, Option<PartKey>) {
+        let (entries, next) = slots::slice(from, most, self.entries);
+        let parts = entries.filter_map(|key| Some(self.parts.get(key as usize)?.slot));
+        (parts.collect(), next)
     }
 }
 
@@ -317,6 +322,20 @@ mod tests {
             moved += m;
         }
         assert!(moved <= 65_536, "{moved}");
+    }
+
+    #[test]
+    fn holders_are_found_in_slices_of_what_is_looked_at() {
+        let mut staging = Staging::new(1 << 20, 4096, 1);
+        let parts: Vec<_> = (0..10)
+            .map(|slot| staging.append(NONE, slot, 0, b"begun").0)
+            .collect();
+        assert_eq!(staging.holders(8, 4), (vec![8, 9], None));
+        parts[..9].iter().for_each(|part| staging.release(*part));
+        assert_eq!(staging.holders(0, 4), (vec![], Some(4)));
+        assert_eq!(staging.holders(4, 5), (vec![], Some(9)));
+        assert_eq!(staging.holders(9, 1), (vec![9], None));
+        assert_eq!(staging.holders(10, 1), (vec![], None));
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn a_list_a_drain_and_the_memory_of_the_ended_go_on_where_a_slice_ends() {
     const MANY: usize = 1100;
     let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
     stage.connect(MANY);
-    let all = stage.reactor.slots.keys(0, usize::MAX);
+    let all = stage.reactor.slots.all();
 
     let (rows, list) = channel();
     let command = Command::Connections(rows);
@@ -86,7 +86,7 @@ fn only_who_has_something_to_be_read_has_stalled() {
     stage.at(200);
     stage.turn();
     let closed: Vec<_> = stage.reactor.closed.iter().collect();
-    let stalled = stage.reactor.slots.keys(0, usize::MAX);
+    let stalled = stage.reactor.slots.all();
     let reasons = stalled
         .iter()
         .map(|key| stage.reactor.slots[*key].conn.reason());
@@ -489,7 +489,7 @@ fn who_came_at_once_grows_old_one_after_the_other() {
     };
     let mut stage = Stage::new(clocks, 4096, EAGAIN);
     stage.connect(MANY);
-    let all = stage.reactor.slots.keys(0, usize::MAX);
+    let all = stage.reactor.slots.all();
     let mut aged = 0;
     for ticks in (9_990..=11_000).step_by(10) {
         stage.at(ticks);
@@ -517,7 +517,7 @@ fn many_that_are_resumed_or_evicted_at_once_are_served_in_slices() {
     };
     let mut stage = Stage::new(clocks, 1 << 20, EAGAIN);
     stage.connect(MANY);
-    let all = stage.reactor.slots.keys(0, usize::MAX);
+    let all = stage.reactor.slots.all();
     stage.order(Command::Pause(Target::All));
     (0..MANY.div_ceil(bulk::SLICE)).for_each(|_| stage.turn());
     all.iter().for_each(|key| stage.put(*key, b"one\n"));

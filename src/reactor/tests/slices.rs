@@ -18,7 +18,7 @@ fn an_order_for_all_is_obeyed_in_slices_by_those_who_were_there() {
     const MANY: usize = 1100;
     let mut stage = Stage::new(CLOCKS, 1 << 20, EAGAIN);
     stage.connect(MANY);
-    let all = stage.reactor.slots.keys(0, usize::MAX);
+    let all = stage.reactor.slots.all();
     stage.order(Command::Pause(Target::All));
     stage.turn();
     assert_eq!(count(&stage, &all, is_paused), 256);
@@ -44,7 +44,7 @@ fn orders_are_obeyed_one_after_the_other_and_only_by_whom_they_mean() {
     const MANY: usize = 600;
     let mut stage = Stage::new(CLOCKS, 1 << 20, EAGAIN);
     stage.connect(MANY);
-    let all = stage.reactor.slots.keys(0, usize::MAX);
+    let all = stage.reactor.slots.all();
     let of = |consumer: usize| move |slot: &Slot<usize>| usize::from(slot.consumer) == consumer;
     let who = stage.reactor.id(all[0]);
     stage.order(Command::Pause(Target::All));
@@ -73,7 +73,7 @@ fn orders_are_obeyed_one_after_the_other_and_only_by_whom_they_mean() {
 fn starving(holders: usize, waiting: usize) -> (Stage, Vec<u32>, Vec<u32>) {
     let mut stage = Stage::new(CLOCKS, 260 * holders, EAGAIN);
     stage.connect(holders + waiting);
-    let all = stage.reactor.slots.keys(0, usize::MAX);
+    let all = stage.reactor.slots.all();
     all.iter().for_each(|key| stage.put(*key, b"begun"));
     stage.turn();
     while stage.reactor.lanes.iter().any(Lane::has_work) {
@@ -159,13 +159,59 @@ fn slow_holders_give_up_staging_in_slices_while_somebody_waits_for_it() {
     }
 }
 
+/// So many were there, and all left but the last one: a stage, and that one.
+fn after_a_peak(of: usize) -> (Stage, u32) {
+    let mut stage = Stage::new(CLOCKS, 1 << 20, EAGAIN);
+    stage.connect(of);
+    let mut all = stage.reactor.slots.all();
+    let last = all.pop().unwrap();
+    all.iter().for_each(|key| stage.fin(*key));
+    stage.turn();
+    stage.turn();
+    assert_eq!(stage.reactor.slots.all(), [last]);
+    (stage, last)
+}
+
+/// What is free again is looked at, too, and a turn looks at no more of it than of what is taken.
+#[test]
+fn after_a_peak_turns_are_as_long_as_before() {
+    const MANY: usize = 1100;
+    let (mut stage, last) = after_a_peak(MANY);
+    let (rows, list) = channel();
+    stage.order(Command::Connections(rows));
+    stage.order(Command::Pause(Target::All));
+    for turn in 1..=5 {
+        assert!(!is_paused(&stage.reactor.slots[last]), "in turn {turn}");
+        let listed = list.try_iter().flatten().count();
+        assert_eq!(listed, 0, "in turn {turn}");
+        stage.turn();
+        assert_eq!(stage.reactor.bulk.is_some(), turn < 5);
+    }
+    assert!(is_paused(&stage.reactor.slots[last]));
+    while stage.reactor.sleeps() == Some(Duration::ZERO) {
+        stage.turn();
+    }
+    let listed: Vec<_> = list.try_iter().flatten().collect();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(list.try_recv().unwrap_err(), TryRecvError::Disconnected);
+
+    stage.reactor.begin_drain(Duration::from_secs(10));
+    for turn in 1..=5 {
+        assert_eq!(stage.reactor.slots[last].conn.reason(), None);
+        stage.turn();
+        assert_eq!(stage.reactor.phase.is_busy(), turn < 5);
+    }
+    let reason = stage.reactor.slots[last].conn.reason();
+    assert_eq!(reason, Some(CloseReason::Shutdown));
+}
+
 /// Two consumers, so many connections, and one of the consumers is dropped: a stage, those who were its, and
 /// the others.
 fn losing_one(connections: usize) -> (Stage, Vec<u32>, Vec<u32>) {
     let mut stage = Stage::new(CLOCKS, 1 << 20, EAGAIN);
     stage.reactor.reroute = true;
     stage.connect(connections);
-    let all = stage.reactor.slots.keys(0, usize::MAX);
+    let all = stage.reactor.slots.all();
     let is_lost = |key: &u32| stage.reactor.slots[*key].consumer == 1;
     let (lost, others) = all.into_iter().partition(is_lost);
     stage.ends.truncate(1);
