@@ -6,17 +6,12 @@ use std::io::ErrorKind;
 
 use super::serve::{self, Served, Writer};
 use super::slots::Place;
-use super::{REMEMBERED, Reactor, TICK, system};
+use super::{LARGEST_READ, REMEMBERED, Reactor, TICK, system};
 use crate::close::{CloseReason, DiscardReason, Farewell};
 use crate::frame::{self, AtEnd, Framing};
 use crate::net::Net;
 use crate::ring::record::{self, Closed};
 use crate::status::ClosedInfo;
-
-/// Reads into scratch for one connection in one turn.
-const LINGER_READS: usize = 16;
-/// Connections read into scratch in one turn.
-const LINGER_BUDGET: usize = 64;
 
 impl<N: Net> Reactor<N> {
     /// Begins to close a connection, as its reason's farewell says.
@@ -84,50 +79,48 @@ impl<N: Net> Reactor<N> {
         self.end(key, reason);
     }
 
-    /// Reads those who have been evicted into scratch, so that closing them is no RST.
+    /// Reads those who have been evicted into scratch, so that closing them is no RST: in turns, and all of them
+    /// together no more than those who send to one ring.
     pub(crate) fn linger(&mut self) {
-        for _ in 0..LINGER_BUDGET {
+        let mut bytes = 0;
+        for _ in 0..self.budgets.reads {
             let Some(key) = self.lingering.head() else {
                 return;
             };
             self.lingering.remove(&mut self.slots, key);
-            if let Served::Read(_) = self.discard(key) {
+            if let Served::Read(n) = self.discard(key) {
                 self.enqueue(key);
+                bytes += n;
+            }
+            if bytes >= self.budgets.bytes {
+                return;
             }
         }
     }
 
     fn discard(&mut self, key: u32) -> Served {
-        for _ in 0..LINGER_READS {
-            let slot = &mut self.slots[key];
-            let Some(stream) = &slot.stream else {
-                return Served::Out;
-            };
-            match self.net.read(stream, &mut self.scratch) {
-                Ok(0) => {
-                    self.end(key, CloseReason::Eof);
-                    return Served::Out;
-                }
-                Ok(n) => {
-                    self.fairness.handle_read(self.shares.of(key), n);
-                    slot.conn.handle_read(n, self.tick);
-                    let staged = slot.conn.staged();
-                    slot.conn.handle_cut(0, n as u64, staged);
-                    self.counters.received.add(n as u64);
-                    self.add_discard(key, DiscardReason::Lingering, n as u64, 0);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.note_drained(key);
-                    return Served::Out;
-                }
-                Err(_) => {
-                    self.end(key, CloseReason::Reset);
-                    return Served::Out;
-                }
+        let slot = &mut self.slots[key];
+        let Some(stream) = &slot.stream else {
+            return Served::Out;
+        };
+        match self.net.read(stream, &mut self.scratch[..LARGEST_READ]) {
+            Ok(n @ 1..) => {
+                self.fairness.handle_read(self.shares.of(key), n);
+                slot.conn.handle_read(n, self.tick);
+                let staged = slot.conn.staged();
+                slot.conn.handle_cut(0, n as u64, staged);
+                self.counters.received.add(n as u64);
+                self.add_discard(key, DiscardReason::Lingering, n as u64, 0);
+                return Served::Read(n);
             }
+            Ok(_) => self.end(key, CloseReason::Eof),
+            Err(error) => match error.kind() {
+                ErrorKind::Interrupted => return Served::Read(0),
+                ErrorKind::WouldBlock => self.note_drained(key),
+                _ => self.end(key, CloseReason::Reset),
+            },
         }
-        Served::Read(0)
+        Served::Out
     }
 
     /// Books discarded bytes, for the totals and for the next gap.

@@ -100,20 +100,6 @@ fn only_who_has_something_to_be_read_has_stalled() {
 }
 
 #[test]
-fn who_is_evicted_is_read_to_its_end_however_much_it_has_to_say() {
-    let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
-    stage.connect(1);
-    stage.send(0, b"one\n");
-    stage.reactor.begin_close(0, CloseReason::Idle);
-    // More than is read at once, or in a row.
-    let much = 20 * stage.reactor.scratch.len();
-    stage.send(0, &vec![b'x'; much]);
-    assert!(stage.script.bytes.borrow()[0].is_empty());
-    let books = stage.reactor.slots[0].conn.books();
-    assert_eq!((books.published, books.discarded), (4, much as u64));
-}
-
-#[test]
 fn the_beginning_of_a_message_is_not_delivered_where_its_connection_broke() {
     let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
     stage.connect(1);

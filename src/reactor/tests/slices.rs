@@ -322,3 +322,72 @@ fn where_nobody_takes_over_all_end_at_once() {
         assert_eq!(gone, if both { 200 } else { lost.len() });
     }
 }
+
+#[test]
+fn who_is_evicted_is_read_to_its_end_however_much_it_has_to_say() {
+    let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
+    stage.connect(1);
+    stage.send(0, b"one\n");
+    stage.reactor.begin_close(0, CloseReason::Idle);
+    // More than is read at once, and in a turn.
+    let much = 20 * stage.reactor.scratch.len();
+    stage.put(0, &vec![b'x'; much]);
+    let discarded = |stage: &Stage| stage.reactor.slots[0].conn.books().discarded as usize;
+    while discarded(&stage) < much {
+        let before = discarded(&stage);
+        stage.turn();
+        let read = discarded(&stage) - before;
+        let most = stage.reactor.budgets.bytes;
+        assert!((1..most + LARGEST_READ).contains(&read), "{read}");
+        let is_over = discarded(&stage) == much;
+        assert!(is_over || stage.reactor.sleeps() == Some(Duration::ZERO));
+    }
+    stage.turn();
+    assert_eq!(stage.reactor.sleeps(), Some(TICK * 250));
+    let books = stage.reactor.slots[0].conn.books();
+    assert_eq!((books.published, books.discarded), (4, much as u64));
+}
+
+/// Nobody who is read only to be closed gets more of a turn than all who send to one ring, or a second read
+/// before the others had one.
+#[test]
+fn those_who_are_evicted_take_turns_within_the_budgets_of_a_ring() {
+    const MANY: usize = 100;
+    let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
+    let reads = 10;
+    stage.reactor.budgets.reads = reads;
+    stage.connect(MANY);
+    let all = stage.reactor.slots.all();
+    for key in &all {
+        stage.reactor.begin_close(*key, CloseReason::Idle);
+    }
+    // Until their first read finds nothing.
+    while stage.reactor.sleeps() == Some(Duration::ZERO) {
+        stage.turn();
+    }
+    all.iter()
+        .for_each(|key| stage.put(*key, &vec![b'x'; 2 * LARGEST_READ]));
+    let discarded = |stage: &Stage| {
+        let books = all.iter().map(|key| stage.reactor.slots[*key].conn.books());
+        books.map(|books| books.discarded).collect::<Vec<_>>()
+    };
+    for (bytes, in_a_turn) in [(usize::MAX, reads), (LARGEST_READ + 1, 2)] {
+        stage.reactor.budgets.bytes = bytes;
+        let before = discarded(&stage);
+        for turn in 1..=MANY / in_a_turn {
+            stage.turn();
+            let now = discarded(&stage);
+            let read: Vec<_> = now
+                .iter()
+                .zip(&before)
+                .map(|(now, then)| now - then)
+                .collect();
+            assert!(
+                read.iter()
+                    .all(|bytes| [0, LARGEST_READ].contains(&(*bytes as usize)))
+            );
+            let many = read.iter().filter(|bytes| **bytes > 0).count();
+            assert_eq!(many, turn * in_a_turn);
+        }
+    }
+}
