@@ -256,8 +256,7 @@ impl Conn {
         more.idle_looked = more.idle_looked.map(later);
         more.message_looked = more.message_looked.map(later);
         if let Some(window) = &mut more.window {
-            // And a tick that was not whole: else many short waits would count against it.
-            window.since = later(window.since).wrapping_add(1);
+            window.since = later(window.since);
         }
     }
 

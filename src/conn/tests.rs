@@ -268,7 +268,7 @@ fn nobody_is_weighed_between_messages_or_while_we_do_not_read() {
     let mut conn = begun(7);
     assert_eq!(conn.poll_timeout(&WINDOW, true), None, "its ring is full");
     conn.handle_held(100);
-    assert_eq!(conn.poll_timeout(&WINDOW, false), Some(1351));
+    assert_eq!(conn.poll_timeout(&WINDOW, false), Some(1350));
     for cause in [PauseCause::Staging, PauseCause::Operator] {
         conn.handle_pause(cause, 20);
         assert_eq!(conn.poll_timeout(&WINDOW, false), None, "{cause}");

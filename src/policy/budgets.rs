@@ -6,7 +6,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Budgets {
-    /// Reads for one ring: of as many connections, if so many have something to say.
+    /// Reads for one ring: of as many connections, if so many have something to say. As many again for all who
+    /// are on their way out and send on.
     pub reads: usize,
     /// Bytes that these reads bring; the one that goes beyond is the last.
     pub bytes: usize,

@@ -131,8 +131,11 @@ impl<N: Net> Reactor<N> {
         let slot = &mut self.slots[key];
         let lane = &self.lanes[usize::from(slot.consumer)];
         slot.blocked_mark = lane.mark(self.now);
-        slot.conn.handle_held(tick_of(waited));
+        // The whole ticks of all its waits together: else what each of them is short of one would be lost.
+        let before = slot.pauses(PauseCause::Ring).time;
         slot.add_pause(PauseCause::Ring, waited);
+        let ticks = tick_of(before + waited).wrapping_sub(tick_of(before));
+        slot.conn.handle_held(ticks);
         self.counters.add_pause(PauseCause::Ring, waited);
     }
 

@@ -130,3 +130,49 @@ fn an_operators_pause_beside_another_freezes_the_clocks_and_both_are_booked_in_f
     }
     assert_evicted_at(&mut stage, 2, 2 * SECOND - 10);
 }
+
+/// For six of the eight milliseconds of each tick the ring of 2 is full, and there is always a byte more.
+fn flap(stage: &mut Stage, ticks: std::ops::Range<Tick>) {
+    for tick in ticks {
+        stage.at(tick);
+        fill_by(stage, 0);
+        stage.send(2, b".");
+        if reason(stage, 2).is_some() {
+            return;
+        }
+        assert_eq!(stage.reactor.slots[2].place, Place::Ring, "it waits");
+        stage
+            .script
+            .time
+            .set(TICK * tick + Duration::from_millis(6));
+        while stage.reactor.lanes[0].is_blocked() {
+            empty(stage, 0);
+        }
+        assert_eq!(stage.reactor.slots[2].place, Place::Nowhere, "it was read");
+        (0..2).for_each(|_| stage.take(0));
+    }
+}
+
+#[test]
+fn many_short_waits_for_a_ring_are_given_back_like_a_long_one() {
+    let mut stage = timed(MESSAGE, 4096);
+    stage.connect(3);
+    stage.send(2, b"begun");
+    flap(&mut stage, 0..2 * MESSAGE);
+    let waited = stage.reactor.slots[2].pauses(PauseCause::Ring).time;
+    assert_eq!(waited, Duration::from_millis(6) * 2 * MESSAGE);
+    assert_eq!(reason(&stage, 2), None, "half of its time is over");
+    assert_evicted_at(&mut stage, 2, 2 * MESSAGE + MESSAGE / 2);
+}
+
+/// But no more than that: whoever trickles into such a ring is slow all the same.
+#[test]
+fn many_short_waits_for_a_ring_do_not_put_off_the_least_rate_for_ever() {
+    let mut stage = weighed(b"x");
+    stage.reactor.least_rate = Some(LeastRate::new(1000, Duration::from_secs(1)));
+    // A window of its own time, but for a tick.
+    flap(&mut stage, 0..4 * SECOND - 4);
+    assert_eq!(reason(&stage, 2), None);
+    flap(&mut stage, 4 * SECOND - 4..4 * SECOND + 1);
+    assert_eq!(reason(&stage, 2), Some(CloseReason::Trickle));
+}
