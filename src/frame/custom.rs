@@ -108,9 +108,11 @@ fn walk(
                 if !(is_large && is_countable && is_there) {
                     return Err(Contradiction(start));
                 }
+                // The message counts where its first discarded byte is: in its prefix, or behind what is kept.
+                let need = limits.max + prefix.max(1);
                 let kept = match limits.oversize {
-                    OversizePolicy::Truncate if present - prefix < limits.max => {
-                        cuts.rest(partial, start, end, prefix + limits.max);
+                    OversizePolicy::Truncate if present < need => {
+                        cuts.rest(partial, start, end, need);
                         return Ok(());
                     }
                     OversizePolicy::Truncate => limits.max,
@@ -120,7 +122,6 @@ fn walk(
                         return Ok(());
                     }
                 };
-                // The message counts where its first discarded byte is.
                 let body = start + prefix;
                 cuts.discard(prefix, 1, DiscardReason::Oversize);
                 cuts.truncated(body, body + kept);

@@ -241,6 +241,27 @@ fn what_is_kept_of_a_message_that_is_too_large_is_cut_as_soon_as_it_is_there() {
     assert_eq!(connection.partial, Partial::Message { need: 5 });
 }
 
+/// Without a prefix the message counts with the first byte behind what is kept, which is to be there.
+#[test]
+fn a_message_without_a_prefix_counts_where_its_first_byte_is_discarded() {
+    for size in [Some(9), None] {
+        let oversize = Scan::Oversize {
+            end: 0,
+            prefix: 0,
+            size,
+        };
+        let cuts = |bytes: &[u8]| judge(Parrot(oversize, None), 4, OversizePolicy::Truncate, bytes);
+        assert_eq!(cuts(b"1234"), Ok(vec![Cut::Rest { start: 0 }]));
+        let truncated = Cut::Truncated { start: 0, end: 4 };
+        let discard = Cut::Discard {
+            bytes: 1,
+            messages: 1,
+            reason: DiscardReason::Oversize,
+        };
+        assert_eq!(cuts(b"12345"), Ok(vec![truncated, discard]));
+    }
+}
+
 #[test]
 fn what_is_discarded_of_a_message_that_is_too_large_is_what_is_there() {
     let discard = Cut::Discard {
