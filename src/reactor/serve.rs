@@ -27,7 +27,9 @@ pub(super) const INTRODUCTION: usize = record::TIME_LEN + record::OPENED_LEN;
 /// of them may have begun in the staged part; each other one takes more than `max_message` of the read.
 const PER_OVERSIZE: usize = 160;
 /// What stands around them: header and alignment of the record in front (31), and the gap of bytes that
-/// follow no framing behind (48).
+/// follow no framing behind (48). A gap that is pending stands in front of all; where no record does, because
+/// the first message is too large, it takes 17 more. Of those, 3 are left over above, and the others are less
+/// than a claim is rounded up by: records are whole multiples of a header.
 const EDGES: usize = 80;
 /// The smallest read for which a claim is made.
 pub(crate) const SMALLEST_READ: usize = READ_SIZES[0];
@@ -317,8 +319,14 @@ impl<N: Net> Reactor<N> {
                 read.published = writer.published;
                 read.staged = rest.len();
                 read.copied = total + read.published as usize;
-                let used = writer.at;
-                claim.commit(used, read.published);
+                // The time alone is no reason to wake anybody: it is told with what comes next.
+                let used = match writer.at {
+                    record::TIME_LEN if tell_time.is_some() => 0,
+                    used => used,
+                };
+                if used > 0 {
+                    claim.commit(used, read.published);
+                }
                 read.copied += slot.stage(key, rest, &mut self.staging);
                 used
             }

@@ -43,35 +43,40 @@ struct Dense {
     framing: Framing,
     limits: Limits,
     introduced: bool,
+    /// Before each read: was the ring full, and messages were discarded?
+    full: Vec<bool>,
     /// Too large?
     messages: Vec<bool>,
     small: usize,
     reads: Vec<usize>,
 }
 
+const FRAMINGS: [Framing; 5] = [
+    Framing::Line,
+    Framing::Octet,
+    Framing::U16,
+    Framing::U32,
+    Framing::Varint,
+];
+
 fn dense() -> impl Strategy<Value = Dense> {
     use OversizePolicy::{Close, Discard, Truncate};
-    let framings = [
-        Framing::Line,
-        Framing::Octet,
-        Framing::U16,
-        Framing::U32,
-        Framing::Varint,
-    ];
     (
-        prop::sample::select(framings.to_vec()),
+        prop::sample::select(FRAMINGS.to_vec()),
         prop::sample::select(vec![Truncate, Truncate, Discard, Close]),
         16usize..300,
         any::<bool>(),
+        prop::collection::vec(any::<bool>(), 1..6),
         prop::collection::vec(prop::bool::weighted(0.6), 1..60),
         1usize..18,
         prop::collection::vec(1usize..3000, 1..6),
     )
         .prop_map(
-            |(framing, oversize, max, introduced, messages, small, reads)| Dense {
+            |(framing, oversize, max, introduced, full, messages, small, reads)| Dense {
                 framing,
                 limits: Limits { max, oversize },
                 introduced,
+                full,
                 messages,
                 small,
                 reads,
@@ -104,7 +109,10 @@ impl Dense {
         let (mut partial, mut cuts, mut staged) = (Partial::default(), Vec::new(), Vec::new());
         let (mut published, mut discarded, mut received) = (0, 0, 0);
         let wire = self.wire();
-        for n in self.reads.iter().cycle() {
+        for (n, full) in self.reads.iter().cycle().zip(self.full.iter().cycle()) {
+            if *full {
+                slot.conn.more().gap = Some((DiscardReason::RingFull, 1, 1));
+            }
             let mut claim = vec![0; claim_len(staged.len(), *n, self.limits.max)];
             let n = read_len(claim.len(), staged.len(), self.limits.max).min(wire.len() - received);
             if n == 0 {
@@ -122,6 +130,10 @@ impl Dense {
             );
             *slot.conn.partial_mut() = partial;
             let whole = [&staged[..], fresh].concat();
+            if let [Cut::Rest { start: 0 }] = *cuts {
+                staged = whole;
+                continue;
+            }
             let mut writer = Writer::new(&mut claim);
             introduce(&mut writer, &mut slot, id, Some(1));
             let placed = place(&mut writer, &mut slot, id, &cuts, &whole, &counters);
@@ -151,5 +163,34 @@ proptest! {
     #[test]
     fn whatever_a_read_holds_its_records_fit_the_claim(stream in dense()) {
         stream.play();
+    }
+}
+
+/// As little room as there can be: a read that is smaller than the largest message, behind the staged
+/// beginning of one that is too large, and all that may stand in a claim beside bytes.
+#[test]
+fn a_pending_gap_fits_in_front_of_all_that_one_read_may_need() {
+    for framing in FRAMINGS {
+        for max in 15..48 {
+            for small in 0..17 {
+                let mut stream = Dense {
+                    framing: framing.clone(),
+                    limits: Limits {
+                        max,
+                        oversize: OversizePolicy::Truncate,
+                    },
+                    introduced: false,
+                    full: vec![false, true],
+                    messages: vec![true, false],
+                    small,
+                    reads: Vec::new(),
+                };
+                let len = stream.wire().len();
+                for staged in 1..=max {
+                    stream.reads = vec![staged, len - staged];
+                    stream.play();
+                }
+            }
+        }
     }
 }
