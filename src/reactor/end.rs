@@ -248,7 +248,7 @@ impl<N: Net> Reactor<N> {
         let (used, published) = (writer.at, writer.published);
         claim.commit(used, published);
         self.counters.published.add(published);
-        lane.grew = true;
+        lane.owe_wake(self.now);
         if tell_time.is_some() {
             lane.told_time = Some(self.now);
         }

@@ -129,7 +129,7 @@ impl<N: Net> Reactor<N> {
         serve::tell_gap(&mut writer, slot, id);
         let used = writer.at;
         claim.commit(used, 0);
-        lane.grew = true;
+        lane.owe_wake(self.now);
         if tell_time.is_some() {
             lane.told_time = Some(self.now);
         }

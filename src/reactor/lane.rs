@@ -24,6 +24,9 @@ use crate::ring::{Parked, Producer};
 /// Milliseconds for which a ring has been blocked. They wrap: nobody waits for fifty days.
 pub(crate) type Mark = u32;
 
+/// For so long a consumer may sleep on while more is read for it: some four turns under load.
+const SLEEPS_ON: Duration = Duration::from_micros(500);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
     Flowing,
@@ -59,8 +62,8 @@ pub(crate) struct Lane {
     low: usize,
     high: usize,
     pub(crate) connections: usize,
-    /// Something was published in this turn.
-    pub(crate) grew: bool,
+    /// Since when its consumer is to be woken for what was published.
+    wake_owed: Option<Duration>,
     /// When the last `Time` record was written.
     pub(crate) told_time: Option<Duration>,
     pub(crate) progress: Progress,
@@ -89,7 +92,7 @@ impl Lane {
             low,
             high,
             connections: 0,
-            grew: false,
+            wake_owed: None,
             told_time: None,
             progress: Progress::new(stall),
             pace: Pace::Going,
@@ -125,6 +128,28 @@ impl Lane {
             true => !self.is_pausing() && !self.fifo.is_empty(),
             false => !self.fifo.is_empty() || !self.owing.is_empty(),
         }
+    }
+
+    /// Something was published in the turn that began at `now`.
+    pub(crate) fn owe_wake(&mut self, now: Duration) {
+        self.wake_owed.get_or_insert(now);
+    }
+
+    /// At the end of that turn: is its consumer to be woken? A wake-up is dear to who sleeps and to who is
+    /// interrupted for it. `goes_on`: another turn follows at once if there is more to be read; then it may
+    /// sleep until enough waits for it, or something has waited for long enough.
+    pub(crate) fn takes_wake(&mut self, now: Duration, goes_on: bool) -> bool {
+        let Some(since) = self.wake_owed else {
+            return false;
+        };
+        let may_sleep = goes_on
+            && self.has_work()
+            && self.producer.occupied() < self.low / 2
+            && now < since + SLEEPS_ON;
+        if !may_sleep {
+            self.wake_owed = None;
+        }
+        !may_sleep
     }
 
     /// Who is served next while it flows: what is owed comes first, for it is older.

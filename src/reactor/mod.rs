@@ -172,6 +172,8 @@ struct Listening<L> {
 pub struct Reactor<N: Net = Mio> {
     index: usize,
     net: N,
+    /// One turn follows the other: a consumer that is not woken in this one is in the next.
+    pub(crate) runs: bool,
     /// When this turn began, since the reactor was made.
     now: Duration,
     /// What clocks for people said then, if that was asked in this turn.
@@ -265,6 +267,7 @@ impl<N: Net> Reactor<N> {
         let mut reactor = Self {
             index: parts.index,
             net,
+            runs: false,
             now,
             wall: None,
             tick,
@@ -333,8 +336,10 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Turns until it is drained or stopped.
+    /// Turns until it is drained or stopped. A consumer that sleeps is woken in the turn that has something
+    /// for it; while more is read for it at once, when enough waits for it or half a millisecond has passed.
     pub fn run(mut self) -> Result<(), RunError> {
+        self.runs = true;
         let mut now = self.net.now();
         while self.pass(&mut now, None)? == Turn::Running {}
         Ok(())
@@ -520,9 +525,10 @@ impl<N: Net> Reactor<N> {
     }
 
     fn wake_consumers(&mut self) {
+        let goes_on = self.runs && self.phase == Phase::Running;
         Parked::notify_each(self.lanes.iter_mut().filter_map(|lane| {
-            let grew = std::mem::take(&mut lane.grew);
-            grew.then_some(&*lane.parked)
+            let wakes = lane.takes_wake(self.now, goes_on);
+            wakes.then_some(&*lane.parked)
         }));
     }
 

@@ -332,7 +332,7 @@ impl<N: Net> Reactor<N> {
             }
         };
         if used > 0 {
-            lane.grew = true;
+            lane.owe_wake(self.now);
             if tell_time.is_some() {
                 lane.told_time = Some(self.now);
             }

@@ -4,6 +4,7 @@ mod apart;
 mod clocks;
 mod slices;
 mod stage;
+mod wakes;
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{TryRecvError, channel};
@@ -117,25 +118,6 @@ fn the_beginning_of_a_message_is_not_delivered_where_its_connection_broke() {
     assert_eq!((gap.reason, gap.bytes), (DiscardReason::CutAtEnd, 5));
     let closed = Closed::decode(of(Kind::Closed)).unwrap();
     assert_eq!(closed.reason, CloseReason::System(5));
-}
-
-#[test]
-fn a_consumer_is_not_woken_for_what_is_only_skipped() {
-    let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
-    stage.connect(1);
-    stage.send(0, &[b'x'; 2000]);
-    let woken = Arc::new(Woken::default());
-    stage.reactor.lanes[0].parked.prepare(woken.clone().into());
-    stage.send(0, &[b'x'; 2000]);
-    assert!(!woken.0.load(Ordering::Relaxed));
-    // Not to be told the time, either.
-    stage.at(10);
-    stage.send(0, &[b'x'; 2000]);
-    assert!(!woken.0.load(Ordering::Relaxed));
-    let books = stage.reactor.slots[0].conn.books();
-    assert_eq!((books.published, books.discarded), (1024, 4976));
-    stage.send(0, b"\na line\n");
-    assert!(woken.0.load(Ordering::Relaxed));
 }
 
 #[test]

@@ -79,6 +79,8 @@ pub(super) struct Plan {
     pub(super) stops_drain: bool,
     /// The longest time that a consumer works on a batch.
     pub(super) work: Duration,
+    /// Reactors turn as [`Reactor::run`](crate::Reactor::run) lets them.
+    pub(super) runs: bool,
 }
 
 /// What a peer sends at most, give or take a message or two.
@@ -147,6 +149,7 @@ impl Plan {
             },
             stops_drain,
             work: ms(random.one_of(&[0, 0, 1, 30, 300])),
+            runs: random.permille(700),
             config,
             faults,
             scripts,

@@ -158,6 +158,7 @@ impl World {
             turners: turners
                 .map(|(mut reactor, waker)| {
                     reactor.evict_budget = EVICT_BUDGET;
+                    reactor.runs = plan.runs;
                     Turner {
                         reactor: RefCell::new(Some(reactor)),
                         waker,
