@@ -6,6 +6,7 @@
 
 use memchr::{memchr, memrchr};
 
+use super::ahead;
 use super::cut::Cuts;
 use super::{Limits, OversizePolicy, Partial};
 use crate::close::DiscardReason;
@@ -103,6 +104,7 @@ pub(super) fn fold<'b, B>(
     let mut is_short = true;
     while let Some(end) = memchr(delimiter, bytes) {
         all = f(all, &bytes[..end]);
+        ahead::look(bytes, end + 1);
         bytes = &bytes[end + 1..];
         let was_short = std::mem::replace(&mut is_short, end < BLOCK);
         if !(was_short && is_short) {
@@ -122,6 +124,7 @@ pub(super) fn fold<'b, B>(
                 start = end + 1;
                 ends &= ends - 1;
             }
+            ahead::look_at_page(bytes, at);
             at += BLOCK;
         }
         bytes = &bytes[start..];

@@ -6,7 +6,7 @@ use std::iter::FusedIterator;
 use memchr::{memchr, memchr_iter};
 
 use super::counted::Last;
-use super::{Framing, delimited, fold, split};
+use super::{Framing, ahead, delimited, fold, split};
 
 /// The messages of a record, without their marks.
 ///
@@ -75,6 +75,7 @@ impl<'b> Iterator for MessageIter<'b> {
         let (message, after) = match &mut self.marks {
             Marks::Delimiter(delimiter) => {
                 let end = memchr(*delimiter, self.bytes)?;
+                ahead::look(self.bytes, end + 1);
                 (&self.bytes[..end], &self.bytes[end + 1..])
             }
             Marks::Other { framing, last } => split(framing, last, self.bytes)?,

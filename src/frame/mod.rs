@@ -5,6 +5,7 @@
 //! beginning of a message that is not whole yet.
 //! Never here: a copy, a socket, a clock, a ring.
 
+mod ahead;
 mod contract;
 mod counted;
 mod custom;
