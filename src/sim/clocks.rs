@@ -380,7 +380,10 @@ impl Clocks {
         let label =
             |reason: CloseReason| format!("{who}: {} is overdue: {clock:?}", reason.label());
         // Whose deadline comes in a turn that begins to hold it is looked at in a later one, which may be late too.
-        let late = |holds: u32| if holds > 0 { 2 * LATE } else { LATE };
+        let late = |holds: u32| match holds > 0 || clock.held {
+            true => 2 * LATE,
+            false => LATE,
+        };
         // It may be closed later by a tenth, so that not all leave at once.
         let age_at_most = age.map(|t| t + t / 10);
         assert!(
