@@ -187,6 +187,7 @@ impl fmt::Display for Row {
 fn all() -> Vec<Row> {
     use Framing::{Line, Octet, U32};
     let bulk = |framing, size| traffic(framing, size, 50, BULK);
+    let four = |framing, size| traffic(framing, size, 50, 4 * size);
     let small = |connections| traffic(Line, 256, connections, 1 << 10);
     const STAMPED: usize = 64;
     vec![
@@ -195,6 +196,9 @@ fn all() -> Vec<Row> {
         row("lines-1024", "1 KiB lines", bulk(Line, 1024)),
         row("octet-256", "octet counting, 256 B", bulk(Octet, 256)),
         row("u32-256", "u32 counts, 256 B", bulk(U32, 256)),
+        row("lines-16384", "16 KiB lines", bulk(Line, 16 << 10)).on_demand(),
+        row("lines-60000", "60,000-byte lines", four(Line, 60_000)).on_demand(),
+        row("u32-60000", "u32 counts, 60,000 B", four(U32, 60_000)).on_demand(),
         row("conns-1", "1 KiB writes of 256-byte lines", small(1)).mib(128),
         row("conns-50", "the same", small(50)).mib(128).on_demand(),
         row("conns-1000", "the same", small(1000)).mib(128),
