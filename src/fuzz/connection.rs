@@ -281,9 +281,7 @@ impl History {
         };
         let place = self.events.iter().rposition(|(_, event)| begins(*event));
         let (at, event) = place.map_or((0, Event::Window), |place| self.events[place]);
-        let holds = self.events[place.unwrap_or(0)..].iter();
-        let holds = holds.filter(|(_, event)| matches!(event, Event::Held(_)));
-        let since = at + self.held_since(place.unwrap_or(0)) + holds.count() as u64;
+        let since = at + self.held_since(place.unwrap_or(0));
         (since, matches!(event, Event::Look(_)))
     }
 
