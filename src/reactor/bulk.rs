@@ -8,7 +8,7 @@ use super::control::Target;
 use crate::close::PauseCause;
 use crate::net::Net;
 
-/// Entries of slots looked at in one turn for it.
+/// Slots looked at in one turn for it.
 pub(super) const SLICE: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +58,14 @@ impl<N: Net> Reactor<N> {
         });
     }
 
-    /// Goes on with the order that is under way, for so many entries. Returns how many are left of them.
+    /// Goes on with the order that is under way, for so many slots. Returns how many are left of them.
     pub(super) fn go_on_in_bulk(&mut self, most: usize) -> usize {
         let Some(bulk) = self.bulk.take() else {
             return most;
         };
-        let (keys, next) = self.slots.slice(bulk.from, most);
+        let slice = self.slots.slice(bulk.from, most);
         let came_since = self.slots.generation().wrapping_sub(bulk.last);
-        for key in keys {
+        for key in slice.keys {
             let slot = &self.slots[key];
             // Generations wrap: all are before those that came since.
             let after = slot.generation.wrapping_sub(bulk.last);
@@ -77,8 +77,7 @@ impl<N: Net> Reactor<N> {
                 self.obey(key, bulk.order);
             }
         }
-        self.bulk = next.map(|from| Bulk { from, ..bulk });
-        let looked = next.unwrap_or(self.slots.entries()) - bulk.from;
-        most - looked as usize
+        self.bulk = slice.next.map(|from| Bulk { from, ..bulk });
+        slice.left
     }
 }

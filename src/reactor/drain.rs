@@ -20,7 +20,7 @@ use crate::edges;
 use crate::net::Net;
 use crate::ring::End;
 
-/// Entries of slots looked at in one turn, to tell who is there that it is over.
+/// Connections that are told in one turn that it is over.
 const SWEEP: usize = 256;
 
 /// Why a reactor ended without being asked.
@@ -201,11 +201,11 @@ impl<N: Net> Reactor<N> {
 
     /// Tells a slice of the connections. Returns where the next one begins.
     fn sweep(&mut self, from: u32) -> u32 {
-        let (keys, next) = self.slots.slice(from, SWEEP);
-        for key in keys {
+        let slice = self.slots.slice(from, SWEEP);
+        for key in slice.keys {
             self.begin_close(key, CloseReason::Shutdown);
         }
-        next.unwrap_or(u32::MAX)
+        slice.next.unwrap_or(u32::MAX)
     }
 
     /// The time is up for the connections: what they have is counted, not waited for.

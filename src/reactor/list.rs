@@ -14,7 +14,7 @@ use crate::conn::{PeerEnd, State, Tick};
 use crate::net::Net;
 use crate::status::{ClosedInfo, ConnectionInfo};
 
-/// Entries looked at for one answer in one turn, and rows of it at most.
+/// Rows of one answer in one turn.
 const SLICE: usize = 256;
 /// Commands done in one turn.
 const COMMAND_BUDGET: usize = 64;
@@ -71,10 +71,10 @@ impl<N: Net> Reactor<N> {
         };
         match answer {
             Answer::Connections { rows, from } => {
-                let (keys, next) = self.slots.slice(from, SLICE);
-                let slice = keys.iter().map(|key| self.describe(*key)).collect();
-                let listens = rows.send(slice).is_ok();
-                if let Some(from) = next.filter(|_| listens) {
+                let slice = self.slots.slice(from, SLICE);
+                let described = slice.keys.iter().map(|key| self.describe(*key));
+                let listens = rows.send(described.collect()).is_ok();
+                if let Some(from) = slice.next.filter(|_| listens) {
                     self.answers.push_back(Answer::Connections { rows, from });
                 }
             }

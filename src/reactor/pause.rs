@@ -35,7 +35,7 @@ fn gives_back<S>(slot: &mut Slot<S>, cause: PauseCause, now: Tick) -> Tick {
     }
 }
 
-/// Connections that are called in one turn because staging has room again, and entries of parts that are
+/// Connections that are called in one turn because staging has room again, and holders of staging that are
 /// looked at in one.
 const FEED_BUDGET: usize = 256;
 const WEIGH_BUDGET: usize = 256;
@@ -278,9 +278,9 @@ impl<N: Net> Reactor<N> {
             self.weigh_from = NONE;
             return;
         }
-        let (holders, next) = self.staging.holders(self.weigh_from, WEIGH_BUDGET);
-        self.weigh_from = next.unwrap_or(NONE);
-        for key in holders {
+        let holders = self.staging.holders(self.weigh_from, WEIGH_BUDGET);
+        self.weigh_from = holders.next.unwrap_or(NONE);
+        for key in holders.keys {
             let slot = &self.slots[key];
             let blocked = self.lanes[usize::from(slot.consumer)].is_pausing();
             let held = tick_of(self.waited(key));

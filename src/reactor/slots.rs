@@ -3,7 +3,7 @@
 //! In: streams that were accepted. Out: slots by key, generation checked. Never here: what is done with
 //! them.
 
-use std::ops::{Index, IndexMut, Range};
+use std::ops::{Index, IndexMut};
 use std::time::Duration;
 
 use slab::Slab;
@@ -183,12 +183,41 @@ pub(crate) struct Slots<S> {
     generation: u32,
 }
 
-/// So many entries of a slab from `from` on, and where to go on, if there are more. It is entries that are
-/// counted, not who is found there: after a peak nearly all are free, and a turn is as long as what it looks at.
-pub(crate) fn slice(from: u32, most: usize, entries: u32) -> (Range<u32>, Option<u32>) {
-    let most = u32::try_from(most).unwrap_or(u32::MAX);
-    let end = from.saturating_add(most).min(entries);
-    (from..end, (end < entries).then_some(end))
+/// What a turn finds in a slab that is gone through in slices.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Slice {
+    pub(crate) keys: Vec<u32>,
+    /// Where to go on, if there is more.
+    pub(crate) next: Option<u32>,
+    /// How many more could have been found.
+    pub(crate) left: usize,
+}
+
+/// To find so many entries free takes as long as to do something for one that is not.
+const FREE_FOR_ONE: usize = 32;
+
+/// At most so many of a slab's first `entries`, from `from` on, as `find` finds them. What is free is looked at,
+/// too: after a peak nearly all is, and a turn is as long as what it looks at.
+pub(crate) fn slice(
+    from: u32,
+    most: usize,
+    entries: u32,
+    find: impl Fn(u32) -> Option<u32>,
+) -> Slice {
+    let (mut keys, mut free, mut at) = (Vec::new(), 0, from);
+    let left = |keys: &Vec<u32>, free: usize| most.saturating_sub(keys.len() + free / FREE_FOR_ONE);
+    while at < entries && left(&keys, free) > 0 {
+        match find(at) {
+            Some(key) => keys.push(key),
+            None => free += 1,
+        }
+        at += 1;
+    }
+    Slice {
+        next: (at < entries).then_some(at),
+        left: left(&keys, free),
+        keys,
+    }
 }
 
 impl<S> Slots<S> {
@@ -232,19 +261,14 @@ impl<S> Slots<S> {
         (slot.generation == (token.0 >> 32) as u32).then_some(key)
     }
 
-    pub(crate) fn entries(&self) -> u32 {
-        self.entries
-    }
-
-    /// Who is in so many entries from `from` on, and where to go on, if there are more.
-    pub(crate) fn slice(&self, from: u32, most: usize) -> (Vec<u32>, Option<u32>) {
-        let (entries, next) = slice(from, most, self.entries);
-        let taken = entries.filter(|key| self.slab.contains(*key as usize));
-        (taken.collect(), next)
+    /// At most so many, from `from` on.
+    pub(crate) fn slice(&self, from: u32, most: usize) -> Slice {
+        let find = |key| self.slab.contains(key as usize).then_some(key);
+        slice(from, most, self.entries, find)
     }
 
     pub(crate) fn all(&self) -> Vec<u32> {
-        self.slice(0, usize::MAX).0
+        self.slice(0, usize::MAX).keys
     }
 }
 

@@ -13,7 +13,7 @@
 use slab::Slab;
 
 use super::arena::{Arena, Block};
-use super::slots;
+use super::slots::{self, Slice};
 use super::wheel::NONE;
 
 #[derive(Debug)]
@@ -285,11 +285,10 @@ impl Staging {
         self.freed = false;
     }
 
-    /// The slots that hold the parts in so many entries from `from` on, and where to go on, if there are more.
-    pub(crate) fn holders(&self, from: PartKey, most: usize) -> (Vec<u32>, Option<PartKey>) {
-        let (entries, next) = slots::slice(from, most, self.entries);
-        let parts = entries.filter_map(|key| Some(self.parts.get(key as usize)?.slot));
-        (parts.collect(), next)
+    /// The slots that hold parts: at most so many, from the part `from` on.
+    pub(crate) fn holders(&self, from: PartKey, most: usize) -> Slice {
+        let find = |key| Some(self.parts.get(key as usize)?.slot);
+        slots::slice(from, most, self.entries, find)
     }
 }
 
@@ -327,15 +326,20 @@ mod tests {
     #[test]
     fn holders_are_found_in_slices_of_what_is_looked_at() {
         let mut staging = Staging::new(1 << 20, 4096, 1);
-        let parts: Vec<_> = (0..10)
+        let parts: Vec<_> = (0..100)
             .map(|slot| staging.append(NONE, slot, 0, b"begun").0)
             .collect();
-        assert_eq!(staging.holders(8, 4), (vec![8, 9], None));
-        parts[..9].iter().for_each(|part| staging.release(*part));
-        assert_eq!(staging.holders(0, 4), (vec![], Some(4)));
-        assert_eq!(staging.holders(4, 5), (vec![], Some(9)));
-        assert_eq!(staging.holders(9, 1), (vec![9], None));
-        assert_eq!(staging.holders(10, 1), (vec![], None));
+        let slice = |staging: &Staging, from, most| {
+            let Slice { keys, next, left } = staging.holders(from, most);
+            (keys, next, left)
+        };
+        assert_eq!(slice(&staging, 0, 4), (vec![0, 1, 2, 3], Some(4), 0));
+        assert_eq!(slice(&staging, 98, 4), (vec![98, 99], None, 2));
+        parts[..99].iter().for_each(|part| staging.release(*part));
+        assert_eq!(slice(&staging, 0, 2), (vec![], Some(64), 0));
+        assert_eq!(slice(&staging, 64, 2), (vec![99], None, 0));
+        assert_eq!(slice(&staging, 99, 1), (vec![99], None, 0));
+        assert_eq!(slice(&staging, 100, 1), (vec![], None, 1));
     }
 
     #[test]

@@ -23,8 +23,8 @@ use crate::net::Net;
 /// peers come back, and are to do so one after the other (4,000 a second).
 pub(super) const EVICT_BUDGET: usize = 32;
 const EVICT_EVERY: Duration = TICK;
-/// Entries of slots looked at in one step, for those of this consumer.
-const LOOK_BUDGET: usize = 1024;
+/// Slots looked at in one step, for those of this consumer.
+const LOOK_BUDGET: usize = 256;
 
 /// What is done about a stalled consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,9 +275,9 @@ impl<N: Net> Reactor<N> {
         }
         let mut from = from;
         if left > 0 && from != u32::MAX {
-            let (keys, next) = self.slots.slice(from, LOOK_BUDGET);
-            from = next.unwrap_or(u32::MAX);
-            for key in keys {
+            let slice = self.slots.slice(from, LOOK_BUDGET);
+            from = slice.next.unwrap_or(u32::MAX);
+            for key in slice.keys {
                 let slot = &self.slots[key];
                 // To one that is gone nobody is bound any more; and ticks wrap, for who has been there long.
                 let was_there = is_gone || has_come(since, slot.conn.opened());

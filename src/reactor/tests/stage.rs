@@ -190,7 +190,7 @@ impl Stage {
             coalesce: None,
             budgets: Default::default(),
             at_limit: Default::default(),
-            admission: Arc::new(Admission::new(2000, [None].into_iter())),
+            admission: Arc::new(Admission::new(40_000, [None].into_iter())),
             sources: None,
             together: Arc::new(Together::new(2)),
             gate: None,
