@@ -49,7 +49,8 @@
 //!             │     └─ the rest: staged, a part of one message                    reactor::staging
 //!             ▼
 //!    ring (bytes, one producer, one consumer): [header|messages…][header|…][padding]
-//!             │ at the end of the turn: wake the consumers that sleep and have got something
+//!             │ at the end of a turn that leaves nothing to be read: wake the consumers that sleep
+//!             │     └─ there is more: when enough waits for them, or half a millisecond later
 //!             ▼
 //!    consumer: a Batch on loan ── records ── release: delivered                   consumer
 //!             │ enough is released for whom the ring was full: wake the reactor

@@ -148,6 +148,8 @@ impl Reactor<SimNet> {
             assert_eq!(self.slots.len(), 0, "ended with connections");
             return;
         }
+        let goes_on = self.goes_on();
+        self.lanes.iter().for_each(|lane| lane.check_wake(goes_on));
         let all_told = matches!(self.phase, Phase::Draining { told: u32::MAX, .. });
         let mut open = 0;
         let mut staged = 0;

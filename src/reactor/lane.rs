@@ -130,26 +130,47 @@ impl Lane {
         }
     }
 
+    /// What may wait for a consumer that sleeps on.
+    fn enough(&self) -> usize {
+        self.low / 2
+    }
+
+    /// Its consumer may sleep on from now on: what waits for it then has room, too, in a ring that was begun anew.
+    pub(crate) fn let_sleep_on(&mut self) {
+        self.producer.start_over_later(self.enough());
+    }
+
     /// Something was published in the turn that began at `now`.
     pub(crate) fn owe_wake(&mut self, now: Duration) {
         self.wake_owed.get_or_insert(now);
     }
 
-    /// At the end of that turn: is its consumer to be woken? A wake-up is dear to who sleeps and to who is
+    /// At the end of a turn: is its consumer to be woken? A wake-up is dear to who sleeps and to who is
     /// interrupted for it. `goes_on`: another turn follows at once if there is more to be read; then it may
     /// sleep until enough waits for it, or something has waited for long enough.
     pub(crate) fn takes_wake(&mut self, now: Duration, goes_on: bool) -> bool {
         let Some(since) = self.wake_owed else {
             return false;
         };
-        let may_sleep = goes_on
-            && self.has_work()
-            && self.producer.occupied() < self.low / 2
+        let may_sleep = self.may_leave_asleep(goes_on)
+            && self.producer.occupied() < self.enough()
             && now < since + SLEEPS_ON;
         if !may_sleep {
             self.wake_owed = None;
         }
         !may_sleep
+    }
+
+    fn may_leave_asleep(&self, goes_on: bool) -> bool {
+        // Where a full ring loses messages, all of its room is to be had.
+        goes_on && !self.discards && self.has_work()
+    }
+
+    /// Whoever is owed a wake-up is in a turn that follows.
+    #[cfg(feature = "sim")]
+    pub(crate) fn check_wake(&self, goes_on: bool) {
+        let is_left = self.wake_owed.is_some();
+        assert!(!is_left || self.may_leave_asleep(goes_on), "left asleep");
     }
 
     /// Who is served next while it flows: what is owed comes first, for it is older.

@@ -1,6 +1,6 @@
 //! One thread's loop over all its connections.
 //!
-//! In: edges, time, commands, released rings. Out: records, and wakes at the end of each turn.
+//! In: edges, time, commands, released rings. Out: records, and wakes at the ends of turns.
 //! Never here: a wait outside `poll`, a lock, a log write, a user's hook.
 
 mod accept;
@@ -35,6 +35,7 @@ mod source;
 mod staging;
 mod stalled;
 mod together;
+mod wakes;
 mod wheel;
 
 use std::collections::VecDeque;
@@ -82,7 +83,6 @@ use crate::net::{Event, Mio, Net, Token, Watch};
 use crate::peer::ConnectionId;
 use crate::policy::Budgets;
 use crate::policy::{AtLimit, Fairness, LeastRate, Route};
-use crate::ring::Parked;
 use crate::status::ClosedInfo;
 
 /// A turn that takes longer is counted.
@@ -172,8 +172,8 @@ struct Listening<L> {
 pub struct Reactor<N: Net = Mio> {
     index: usize,
     net: N,
-    /// One turn follows the other: a consumer that is not woken in this one is in the next.
-    pub(crate) runs: bool,
+    /// Turns follow one another: a consumer need not be woken at the end of each.
+    runs: bool,
     /// When this turn began, since the reactor was made.
     now: Duration,
     /// What clocks for people said then, if that was asked in this turn.
@@ -339,7 +339,7 @@ impl<N: Net> Reactor<N> {
     /// Turns until it is drained or stopped. A consumer that sleeps is woken in the turn that has something
     /// for it; while more is read for it at once, when enough waits for it or half a millisecond has passed.
     pub fn run(mut self) -> Result<(), RunError> {
-        self.runs = true;
+        self.run_on();
         let mut now = self.net.now();
         while self.pass(&mut now, None)? == Turn::Running {}
         Ok(())
@@ -522,14 +522,6 @@ impl<N: Net> Reactor<N> {
                 }
             }
         }
-    }
-
-    fn wake_consumers(&mut self) {
-        let goes_on = self.runs && self.phase == Phase::Running;
-        Parked::notify_each(self.lanes.iter_mut().filter_map(|lane| {
-            let wakes = lane.takes_wake(self.now, goes_on);
-            wakes.then_some(&*lane.parked)
-        }));
     }
 
     /// Never inside the batch of events: a later one may still name the old tenant.

@@ -59,6 +59,11 @@ impl Producer {
         self.start_over = StartOver::from(bytes.max(least));
     }
 
+    /// By so many bytes later than was said.
+    pub(crate) fn start_over_later(&mut self, bytes: usize) {
+        self.start_over = self.start_over.later(bytes);
+    }
+
     /// Contiguous room of at least `min` and at most `want` bytes, in steps of 16; `None` if there is
     /// none now. The rest before the wrap is skipped when it is smaller than `min`, or when it is
     /// smaller than `want` and less than a quarter of what follows: a small claim makes a small read. Or when
@@ -272,7 +277,7 @@ impl Claim<'_> {
     /// Publishes the first `used` bytes: records, each aligned to 16, that hold `payload` bytes of
     /// peers. Nothing is published when `used` is 0.
     ///
-    /// The consumer is not woken; that is done once a turn, by [`Parked::notify_each`].
+    /// The consumer is not woken; that is done at the end of a turn, by [`Parked::notify_each`].
     pub(crate) fn commit(self, used: usize, payload: u64) {
         // Always checked: ringbuf does not check an advance, and one too far is undefined behaviour.
         assert!(used <= self.len, "{used} bytes committed of {}", self.len);

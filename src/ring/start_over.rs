@@ -34,6 +34,10 @@ impl StartOver {
         }
     }
 
+    pub(super) const fn later(self, bytes: usize) -> Self {
+        Self::from(self.from.saturating_add(bytes))
+    }
+
     /// Is it time, at this position, which is so far from the start?
     pub(super) fn is_due(&self, position: u64, offset: usize) -> bool {
         offset >= self.from && position >= self.not_before

@@ -158,7 +158,9 @@ impl World {
             turners: turners
                 .map(|(mut reactor, waker)| {
                     reactor.evict_budget = EVICT_BUDGET;
-                    reactor.runs = plan.runs;
+                    if plan.runs {
+                        reactor.run_on();
+                    }
                     Turner {
                         reactor: RefCell::new(Some(reactor)),
                         waker,

@@ -25,7 +25,9 @@ fn a_consumer_is_not_woken_for_what_is_only_skipped() {
 /// whether it was woken.
 fn sleeping(runs: bool) -> (Stage, Arc<Woken>) {
     let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
-    stage.reactor.runs = runs;
+    if runs {
+        stage.reactor.run_on();
+    }
     stage.reactor.budgets.reads = 1;
     stage.connect(5);
     for key in [0, 2, 4] {
@@ -63,6 +65,18 @@ fn a_consumer_sleeps_on_while_more_is_read_at_once() {
     stage.turn();
     stage.reactor.begin_drain(Duration::from_secs(1));
     assert_eq!(turns_until_woken(&mut stage, &woken), 1, "it ends");
+
+    let (mut stage, woken) = sleeping(true);
+    stage.script.read_takes.set(Duration::from_micros(500));
+    assert_eq!(turns_until_woken(&mut stage, &woken), 1, "in a long turn");
+
+    let (mut stage, woken) = sleeping(true);
+    stage.reactor.lanes[0].discards = true;
+    assert_eq!(
+        turns_until_woken(&mut stage, &woken),
+        1,
+        "else some is lost"
+    );
 
     // Whoever turns it may have something else to do before the next one.
     let (mut stage, woken) = sleeping(false);
