@@ -324,9 +324,7 @@ impl<N: Net> Reactor<N> {
                     record::TIME_LEN if tell_time.is_some() => 0,
                     used => used,
                 };
-                if used > 0 {
-                    claim.commit(used, read.published);
-                }
+                claim.commit(used, read.published);
                 read.copied += slot.stage(key, rest, &mut self.staging);
                 used
             }

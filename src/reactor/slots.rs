@@ -204,19 +204,21 @@ pub(crate) fn slice(
     entries: u32,
     find: impl Fn(u32) -> Option<u32>,
 ) -> Slice {
-    let (mut keys, mut free, mut at) = (Vec::new(), 0, from);
-    let left = |keys: &Vec<u32>, free: usize| most.saturating_sub(keys.len() + free / FREE_FOR_ONE);
-    while at < entries && left(&keys, free) > 0 {
-        match find(at) {
-            Some(key) => keys.push(key),
-            None => free += 1,
+    let (mut keys, mut at) = (Vec::new(), from);
+    let mut left = most.saturating_mul(FREE_FOR_ONE);
+    while at < entries && left > 0 {
+        if let Some(key) = find(at) {
+            keys.push(key);
+            left = left.saturating_sub(FREE_FOR_ONE);
+        } else {
+            left -= 1;
         }
         at += 1;
     }
     Slice {
-        next: (at < entries).then_some(at),
-        left: left(&keys, free),
         keys,
+        next: (at < entries).then_some(at),
+        left: left / FREE_FOR_ONE,
     }
 }
 
