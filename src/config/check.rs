@@ -14,7 +14,7 @@ use crate::frame::{Framing, OversizePolicy};
 use crate::peer::{MAX_REACTORS, MAX_SLOTS};
 use crate::policy::LeastRate;
 use crate::reactor::{
-    LARGEST_READ, MARKS, READ_SIZES, claim_len, slot_bytes, staging_class, staging_most,
+    LARGEST_READ, MARKS, SMALLEST_READ, claim_len, slot_bytes, staging_class, staging_most,
 };
 use crate::status::MemoryBound;
 
@@ -256,7 +256,7 @@ impl Config {
     /// a claim of at most `(ring - low) / 2` does, which a search over all positions showed.
     fn ring(&self, refuse: &mut impl FnMut(&'static str, String, String)) -> (usize, usize, usize) {
         let max = self.max_message.clamp(1, 1 << 30);
-        let claim = claim_len(max + MARKS, READ_SIZES[0], max);
+        let claim = claim_len(max + MARKS, SMALLEST_READ, max);
         let smallest = (4 * claim).next_power_of_two();
         let ring = self.ring_bytes.unwrap_or(smallest.max(RING_BYTES));
         if ring > MOST_RING {
@@ -315,9 +315,9 @@ pub(super) fn several(n: usize, what: &str) -> String {
 
 /// The largest message whose claim fits, by halving; 0: none does.
 fn largest_message(ring: usize, low: usize) -> usize {
-    let fits = |max: usize| claim_len(max + MARKS, READ_SIZES[0], max) <= (ring - low) / 2;
+    let fits = |max: usize| claim_len(max + MARKS, SMALLEST_READ, max) <= (ring - low) / 2;
     // Tiny messages have large claims too (many may be cut in one read): those are tried one by one.
-    let (mut legal, mut illegal) = (READ_SIZES[0], ring);
+    let (mut legal, mut illegal) = (SMALLEST_READ, ring);
     if !fits(legal) {
         return (1..legal).rev().find(|max| fits(*max)).unwrap_or(0);
     }

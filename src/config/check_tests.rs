@@ -49,7 +49,7 @@ fn the_largest_message_of_a_ring_is_the_largest_that_is_legal() {
     for shift in 10..24 {
         let ring = 1 << shift;
         let legal = largest_message(ring, ring / 2);
-        let fits = |max| claim_len(max + MARKS, READ_SIZES[0], max) <= ring / 4;
+        let fits = |max| claim_len(max + MARKS, SMALLEST_READ, max) <= ring / 4;
         assert!(legal == 0 || fits(legal), "{ring}");
         assert!((legal + 1..legal + 10_000).all(|max| !fits(max)), "{ring}");
     }

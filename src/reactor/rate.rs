@@ -18,7 +18,7 @@ use super::common::{Both, Common};
 use super::line::{Lines, MESSAGES, Reads, Rules, tick_at};
 use super::slots::{Place, Slot, Slots};
 use super::wheel::NONE;
-use super::{READ_SIZES, Reactor};
+use super::{Reactor, SMALLEST_READ};
 use crate::close::PauseCause;
 use crate::conn::Tick;
 use crate::frame::{Cut, Framing, MessageIter};
@@ -33,7 +33,7 @@ const CALL_BUDGET: usize = 256;
 
 /// The most that one read takes out of a bucket that is shared: those who stand in line have a read each,
 /// and where the first one took all that there was, one was measured to get four times what another got.
-const FAIR_READ: u64 = READ_SIZES[2] as u64;
+const FAIR_READ: u64 = 16 << 10;
 
 /// What a reactor is told of rates, if there are any.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ impl Shaped {
         Reads {
             mean: self.mean,
             staged: slot.conn.staged() as u64,
-            smallest: READ_SIZES[0] as u64,
+            smallest: SMALLEST_READ as u64,
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::lane::Lane;
 use super::rate::messages_in;
 use super::slots::{Readiness, Slot, token};
-use super::{Counters, Listening, READ_SIZES, Reactor, system};
+use super::{Counters, Listening, Reactor, system};
 use crate::close::{CloseReason, DiscardReason};
 use crate::conn::PeerEnd;
 use crate::edges;
@@ -32,16 +32,14 @@ const PER_OVERSIZE: usize = 160;
 /// than a claim is rounded up by: records are whole multiples of a header.
 const EDGES: usize = 80;
 /// The smallest read for which a claim is made.
-pub(crate) const SMALLEST_READ: usize = READ_SIZES[0];
+pub(crate) const SMALLEST_READ: usize = 4 << 10;
+/// The most that is read at once: all that a default receive buffer holds (some 92 KiB), so that a connection that
+/// is behind is read by one call.
+pub(crate) const LARGEST_READ: usize = 128 << 10;
 
 /// The claim that a read of `n` bytes behind `staged` ones needs, whatever they turn out to be.
 pub(crate) fn claim_len(staged: usize, n: usize, max_message: usize) -> usize {
-    // Mostly a read is smaller than a message may be, and to divide is the dearest of all this.
-    let oversize = if n < max_message {
-        0
-    } else {
-        n / max_message.max(1)
-    };
+    let oversize = n / max_message.max(1);
     let exact = fixed_len(staged) + n + PER_OVERSIZE * oversize;
     exact.next_multiple_of(record::HEADER)
 }
@@ -344,14 +342,14 @@ impl<N: Net> Reactor<N> {
         self.book_wait(key);
         let allowed = self.meter(key)?;
         let slot = &self.slots[key];
+        let want = allowed.min(LARGEST_READ);
         // What the read may leave over must have a place, before it is taken from the kernel.
-        let class = slot.read_size.bytes();
-        match self.staging.may_read(slot.part, slot.consumer, class) {
+        match self.staging.may_read(slot.part, slot.consumer, want) {
             0 => {
                 self.starve(key);
                 None
             }
-            n => Some(n.min(allowed)),
+            n => Some(n),
         }
     }
 
@@ -365,7 +363,6 @@ impl<N: Net> Reactor<N> {
         slot.conn
             .handle_cut(read.published, read.discarded, read.staged);
         debug_assert!(slot.conn.books().balanced(), "{:?}", slot.conn.books());
-        slot.read_size = slot.read_size.after(read.bytes, read.asked);
         // A short read means drained, unless the peer has ended: then it is read to its end.
         let is_drained = read.bytes < read.asked && slot.conn.peer_end() == PeerEnd::Sending;
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::lane::Mark;
-use super::read_size::ReadSize;
 use super::staging::{PartKey, Staging};
 use super::wheel::{Link, Links, NONE};
 use crate::close::{DiscardReason, PauseCause};
@@ -62,7 +61,6 @@ pub(crate) struct Slot<S> {
     pub(crate) readiness: Readiness,
     pub(crate) consumer: u8,
     pub(crate) listener: u8,
-    pub(crate) read_size: ReadSize,
     pub(crate) part: PartKey,
     prev: u32,
     next: u32,
@@ -87,7 +85,6 @@ impl<S> Slot<S> {
             readiness: Readiness::Drained,
             consumer: 0,
             listener: 0,
-            read_size: ReadSize::FIRST,
             part: NONE,
             prev: NONE,
             next: NONE,

@@ -268,15 +268,12 @@ impl Stage {
         end.release(end.released() + all, 0, 0);
     }
 
-    /// Fills the first ring up to its high mark with what 0 sends at first and 2 in one full read, so that
-    /// 2 stands in line though the kernel has nothing of it.
+    /// Fills the first ring up to its high mark with what 0 sends; then 2 stands in line for an edge, though the
+    /// kernel has nothing of it.
     pub(super) fn fill(&mut self) {
-        let line = b"0123456789abcde\n";
-        self.send(0, &line.repeat(44 << 6));
-        self.turn();
-        assert!(!self.reactor.lanes[0].is_blocked());
-        self.send(2, &line.repeat(16 << 6));
-        self.turn();
+        self.send(0, &b"0123456789abcde\n".repeat(58 << 6));
+        assert!(self.script.bytes.borrow()[0].is_empty());
+        self.send(2, b"");
         assert!(self.reactor.lanes[0].is_blocked());
         assert_eq!(self.reactor.slots[2].place, Place::Ring);
         assert!(self.script.bytes.borrow()[2].is_empty());
