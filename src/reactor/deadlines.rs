@@ -13,7 +13,7 @@ use crate::conn::{Expired, PeerEnd, Tick, has_come};
 use crate::net::Net;
 use crate::policy::{Unfinished, is_victim};
 
-/// Deadlines handled in one turn.
+/// Entries of the wheel that are looked at in one turn.
 const TIMER_BUDGET: usize = 256;
 
 pub(super) fn sooner(a: Option<Tick>, b: Option<Tick>) -> Option<Tick> {
@@ -54,10 +54,8 @@ impl<N: Net> Reactor<N> {
     }
 
     pub(super) fn fire_timers(&mut self) {
-        for _ in 0..TIMER_BUDGET {
-            let Some(key) = self.wheel.expired(&mut self.slots, self.tick) else {
-                return;
-            };
+        let mut budget = TIMER_BUDGET;
+        while let Some(key) = self.wheel.expired(&mut self.slots, self.tick, &mut budget) {
             if self
                 .rate_until(key)
                 .is_some_and(|at| has_come(self.tick, at))

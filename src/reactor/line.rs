@@ -303,10 +303,8 @@ impl Lines {
 
     /// Lines whose turn has come by now. Returns how many there are.
     pub(super) fn turn(&mut self, tick: Tick) -> usize {
-        for _ in 0..LINE_BUDGET {
-            let Some(at) = self.wheel.expired(&mut self.lines, tick) else {
-                break;
-            };
+        let mut budget = LINE_BUDGET;
+        while let Some(at) = self.wheel.expired(&mut self.lines, tick, &mut budget) {
             self[at].is_due = true;
             self.due.push_back(at);
         }

@@ -160,15 +160,24 @@ impl Wheel {
         }
     }
 
-    /// Takes a slot whose tick is at most `now`, and unsets it.
-    pub(crate) fn expired(&mut self, links: &mut impl Links, now: u32) -> Option<u32> {
+    /// Takes a slot whose tick is at most `now`, and unsets it. Each one that is taken, or that is brought down to
+    /// where it belongs, costs one of `budget`. When that is spent, the next tick is still the same.
+    pub(crate) fn expired(
+        &mut self,
+        links: &mut impl Links,
+        now: u32,
+        budget: &mut usize,
+    ) -> Option<u32> {
         while let Some(next) = self.next.filter(|next| has_come(now, *next)) {
             self.tick = next;
-            if self.tick & 0xff == 0 {
-                self.cascade(links);
+            while let Some(slot) = self.turning() {
+                *budget = budget.checked_sub(1)?;
+                let tick = links.link(slot).tick;
+                self.set(links, slot, tick);
             }
             let head = self.heads[(self.tick & 0xff) as usize];
             if head != NONE {
+                *budget = budget.checked_sub(1)?;
                 self.unset(links, head);
                 return Some(head);
             }
@@ -182,24 +191,18 @@ impl Wheel {
         None
     }
 
-    /// At the turn of a level: brings the entries of the next bucket above down to where they belong.
-    fn cascade(&mut self, links: &mut impl Links) {
-        if self.tick & 0xffff == 0 {
-            self.bring_down(links, 0x200 | (self.tick >> 16) & 0xff);
+    /// The first entry of a bucket above that turns at this tick. Whoever is set meanwhile goes into another one:
+    /// this one is a whole round of its level away.
+    fn turning(&self) -> Option<u32> {
+        if self.tick & 0xff != 0 {
+            return None;
         }
-        self.bring_down(links, 0x100 | (self.tick >> 8) & 0xff);
-    }
-
-    fn bring_down(&mut self, links: &mut impl Links, bucket: u32) {
-        let mut slot = self.heads[bucket as usize];
-        self.set_head(bucket, NONE);
-        while slot != NONE {
-            let Link { next, tick, .. } = *links.link(slot);
-            *links.link(slot) = Link::default();
-            self.set -= 1;
-            self.set(links, slot, tick);
-            slot = next;
-        }
+        let middle = self.heads[(0x100 | (self.tick >> 8) & 0xff) as usize];
+        let high = match self.tick & 0xffff {
+            0 => self.heads[(0x200 | (self.tick >> 16) & 0xff) as usize],
+            _ => NONE,
+        };
+        [middle, high].into_iter().find(|slot| *slot != NONE)
     }
 
     /// A tick at which to look again; `None`: nothing is set. Exact within 2 s, else when a level turns.
@@ -294,7 +297,21 @@ mod tests {
     }
 
     fn expired_at(wheel: &mut Wheel, links: &mut Vec<Link>, now: u32) -> Vec<u32> {
-        let mut all: Vec<_> = std::iter::from_fn(|| wheel.expired(links, now)).collect();
+        expired_in_turns(wheel, links, now, usize::MAX)
+    }
+
+    /// In as many turns as that takes, each of which has this budget.
+    fn expired_in_turns(
+        wheel: &mut Wheel,
+        links: &mut Vec<Link>,
+        now: u32,
+        budget: usize,
+    ) -> Vec<u32> {
+        let (mut all, mut left) = (Vec::new(), 0);
+        while left == 0 {
+            left = budget;
+            all.extend(std::iter::from_fn(|| wheel.expired(links, now, &mut left)));
+        }
         all.sort_unstable();
         all
     }
@@ -328,8 +345,28 @@ mod tests {
         // All before this turn of the last level is handled.
         let mut wheel = Wheel::new(0xff00);
         wheel.set(&mut links, 0, 0x1_ff00);
-        assert_eq!(wheel.expired(&mut links, 0xffff), None);
+        assert_eq!(expired_at(&mut wheel, &mut links, 0xffff), []);
         assert_eq!(wheel.next_tick(), Some(0x1_0000));
+    }
+
+    #[test]
+    fn a_bucket_that_turns_is_brought_down_in_slices() {
+        let mut links = vec![Link::default(); 1005];
+        let mut wheel = Wheel::new(1);
+        for slot in 0..1005 {
+            wheel.set(&mut links, slot, 0x1_2345);
+        }
+        // From the last level, and from the one below it.
+        for turn in [0x1_0000, 0x1_2300] {
+            let mut left = 0;
+            for _ in 0..101 {
+                assert_eq!((wheel.next_tick(), left), (Some(turn), 0));
+                left = 10;
+                assert_eq!(wheel.expired(&mut links, turn, &mut left), None);
+            }
+            assert_eq!(left, 5);
+        }
+        assert_eq!(wheel.next_tick(), Some(0x1_2345));
     }
 
     proptest! {
@@ -345,6 +382,7 @@ mod tests {
                 ),
                 1..60,
             ),
+            budget in prop_oneof![1usize..4, Just(usize::MAX)],
         ) {
             let mut links = vec![Link::default(); 20];
             let mut wheel = Wheel::new(start);
@@ -359,7 +397,7 @@ mod tests {
                 let next = wheel.next_tick().expect("something is set");
                 prop_assert!(u64::from(next.wrapping_sub(start)) <= earliest.max(now + 1), "sleeps past a deadline");
                 now += u64::from(pass);
-                let fired = expired_at(&mut wheel, &mut links, start.wrapping_add(now as u32));
+                let fired = expired_in_turns(&mut wheel, &mut links, start.wrapping_add(now as u32), budget);
                 handled_to = now + 1;
                 let mut due = Vec::new();
                 for (slot, at) in list.iter_mut().enumerate() {
