@@ -465,7 +465,7 @@ fn who_came_at_once_grows_old_one_after_the_other() {
     let mut aged = 0;
     for ticks in (9_990..=11_000).step_by(10) {
         stage.at(ticks);
-        stage.turn();
+        stage.turns();
         let is_aged = |key: &&u32| reason(&stage, **key) == Some(CloseReason::Age);
         let now = all.iter().filter(is_aged).count();
         assert!(now - aged <= MANY / 50, "{} at {ticks}", now - aged);

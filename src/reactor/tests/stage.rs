@@ -221,6 +221,14 @@ impl Stage {
         assert_eq!(self.reactor.turn(None).unwrap(), Turn::Running);
     }
 
+    /// Turns until it waits.
+    pub(super) fn turns(&mut self) {
+        self.turn();
+        while self.script.timeouts.borrow().last() == Some(&Some(Duration::ZERO)) {
+            self.turn();
+        }
+    }
+
     pub(super) fn order(&self, command: Command) {
         self.reactor.command_sender.try_send(command).unwrap();
         self.script.woken.wake();
