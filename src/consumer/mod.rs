@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
+use self::doze::{DOZE, Doze, LONGEST};
 use self::peers::Peers;
 use self::record::wall;
 use crate::frame::Framing;
@@ -20,6 +21,7 @@ use crate::ring::record::{Kind, Walk};
 use crate::ring::{End, Parked, RingConsumer};
 
 mod batch;
+mod doze;
 mod ended;
 #[cfg(feature = "fuzz")]
 pub(crate) mod model;
@@ -73,6 +75,7 @@ pub struct Consumer {
     /// The ring to look at first. It moves on with every release, so that a batch that was dropped
     /// comes again at once, and no ring waits for another.
     turn: usize,
+    doze: Doze,
     /// One holder at a time, whatever the fields may become.
     not_sync: PhantomData<Cell<()>>,
 }
@@ -135,6 +138,7 @@ impl Consumer {
             framings,
             batch_max,
             turn: 0,
+            doze: Doze::new(Instant::now()),
             not_sync: PhantomData,
         }
     }
@@ -146,6 +150,9 @@ impl Consumer {
 
     /// The next batch; sleeps until there is one.
     ///
+    /// Where more than some 500 MB a second come in small pieces, it looks again every 0.1 ms instead of being woken for
+    /// each: messages may wait for so long then.
+    ///
     /// # Errors
     ///
     /// [`Ended`] when no more will come.
@@ -156,7 +163,7 @@ impl Consumer {
         Ok(self.lend(end))
     }
 
-    /// The next batch, or `None` when none came for so long.
+    /// The next batch, or `None` when none came for so long. Otherwise as [`Consumer::wait`].
     ///
     /// # Errors
     ///
@@ -351,11 +358,15 @@ impl Consumer {
     }
 
     fn look_or_register(&mut self, whom: impl FnOnce() -> Waker) -> Result<Option<Mark>, Ended> {
-        let found = self.look();
-        if !matches!(found, Ok(None)) {
-            return found;
+        match self.look() {
+            Ok(None) => self.register(whom()),
+            found => found,
         }
-        self.parked.prepare(whom());
+    }
+
+    /// It is to be woken from now on, unless a last look finds something.
+    fn register(&mut self, whom: Waker) -> Result<Option<Mark>, Ended> {
+        self.parked.prepare(whom);
         let found = self.look();
         if !matches!(found, Ok(None)) {
             self.parked.cancel();
@@ -364,10 +375,15 @@ impl Consumer {
     }
 
     fn sleep_until(&mut self, deadline: Option<Instant>) -> Result<Option<Mark>, Ended> {
-        loop {
-            let found = self.look_or_register(this_thread);
+        let mut found = self.look();
+        if matches!(found, Ok(None)) && self.may_doze(deadline) {
+            thread::sleep(DOZE);
+            found = self.look();
+        }
+        while matches!(found, Ok(None)) {
+            found = self.register(this_thread());
             if !matches!(found, Ok(None)) {
-                return found;
+                break;
             }
             // A token left over from elsewhere ends this early: then it looks again, and parks again.
             match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
@@ -378,7 +394,17 @@ impl Consumer {
                 }
                 Some(left) => thread::park_timeout(left),
             }
+            found = self.look();
         }
+        found
+    }
+
+    /// Nothing is left: is it worth to look again in a moment, and is there the time?
+    fn may_doze(&mut self, deadline: Option<Instant>) -> bool {
+        let taken = self.rings.iter().map(|desk| desk.ring.released()).sum();
+        let now = Instant::now();
+        let is_worth_it = self.doze.is_worth_it(taken, self.batch_max, now);
+        is_worth_it && deadline.is_none_or(|at| at >= now + LONGEST)
     }
 }
 
