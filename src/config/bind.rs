@@ -215,14 +215,18 @@ impl Checked {
             .zip(parked)
             .enumerate()
             .map(|(index, (ends, parked))| {
-                Consumer::new(
+                let consumer = Consumer::new(
                     index,
                     ends,
                     parked,
                     framings.clone(),
                     batch,
                     config.max_connections,
-                )
+                );
+                match config.on_full {
+                    OnFull::Discard => consumer.without_dozes(),
+                    _ => consumer,
+                }
             })
             .collect();
         let handle = Handle {

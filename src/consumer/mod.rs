@@ -138,9 +138,15 @@ impl Consumer {
             framings,
             batch_max,
             turn: 0,
-            doze: Doze::new(Instant::now()),
+            doze: Doze::new(batch_max, Instant::now()),
             not_sync: PhantomData,
         }
+    }
+
+    /// What comes to its rings while they are full is lost: it looks as soon as it is woken.
+    pub(crate) fn without_dozes(self) -> Self {
+        let doze = Doze::new(0, Instant::now());
+        Self { doze, ..self }
     }
 
     /// Which consumer this is, from 0.
@@ -150,8 +156,8 @@ impl Consumer {
 
     /// The next batch; sleeps until there is one.
     ///
-    /// Where more than some 500 MB a second come in small pieces, it looks again every 0.1 ms instead of being woken for
-    /// each: messages may wait for so long then.
+    /// While some 500 MB a second come in small pieces, it looks again after 0.1 ms instead of being woken for each of
+    /// them. Not where a full ring loses messages.
     ///
     /// # Errors
     ///
@@ -376,7 +382,7 @@ impl Consumer {
 
     fn sleep_until(&mut self, deadline: Option<Instant>) -> Result<Option<Mark>, Ended> {
         let mut found = self.look();
-        if matches!(found, Ok(None)) && self.may_doze(deadline) {
+        if matches!(found, Ok(None)) && self.may_doze(deadline, Instant::now()) {
             thread::sleep(DOZE);
             found = self.look();
         }
@@ -400,10 +406,9 @@ impl Consumer {
     }
 
     /// Nothing is left: is it worth to look again in a moment, and is there the time?
-    fn may_doze(&mut self, deadline: Option<Instant>) -> bool {
-        let taken = self.rings.iter().map(|desk| desk.ring.released()).sum();
-        let now = Instant::now();
-        let is_worth_it = self.doze.is_worth_it(taken, self.batch_max, now);
+    fn may_doze(&mut self, deadline: Option<Instant>, now: Instant) -> bool {
+        let taken = self.rings.iter().map(|desk| desk.ring.delivered()).sum();
+        let is_worth_it = self.doze.handle_nothing(taken, now);
         is_worth_it && deadline.is_none_or(|at| at >= now + LONGEST)
     }
 }

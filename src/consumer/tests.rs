@@ -270,6 +270,27 @@ fn waiting_has_an_end_and_a_task_is_woken() {
 }
 
 #[test]
+fn a_doze_ends_before_a_deadline_and_is_nothing_for_a_ring_that_loses() {
+    let start = Instant::now();
+    let (mut producers, consumer) = consumer(1, 64 << 10);
+    let mut consumer = Consumer {
+        doze: Doze::new(64 << 10, start),
+        ..consumer
+    };
+    opened(&mut producers[0], 1);
+    for _ in 0..49 {
+        data(&mut producers[0], 1, 0, &[b'x'; 1024]);
+        consumer.try_next().unwrap().unwrap().release();
+    }
+    let now = start + LONGEST;
+    assert!(consumer.may_doze(None, now));
+    assert!(consumer.may_doze(Some(now + LONGEST), now));
+    assert!(!consumer.may_doze(Some(now + LONGEST - Duration::from_nanos(1)), now));
+    let mut lossy = consumer.without_dozes();
+    assert!(!lossy.may_doze(None, Instant::now() + LONGEST));
+}
+
+#[test]
 fn what_waits_behind_the_wrap_is_as_old_as_it_is() {
     let (mut producers, mut consumer) = consumer(1, 4096);
     let producer = &mut producers[0];

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::lane::Flow;
 use super::slots::Place;
-use super::{Reactor, tick_time, ticks};
+use super::{Reactor, tick_time, ticks, wheel};
 use crate::close::{CloseReason, PauseCause};
 use crate::conn::{Expired, PeerEnd, Tick, has_come};
 use crate::net::Net;
 use crate::policy::{Unfinished, is_victim};
 
-/// Entries of the wheel that are looked at in one turn.
+/// Deadlines handled in one turn.
 const TIMER_BUDGET: usize = 256;
 
 pub(super) fn sooner(a: Option<Tick>, b: Option<Tick>) -> Option<Tick> {
@@ -54,7 +54,7 @@ impl<N: Net> Reactor<N> {
     }
 
     pub(super) fn fire_timers(&mut self) {
-        let mut budget = TIMER_BUDGET;
+        let mut budget = TIMER_BUDGET * wheel::TAKEN;
         while let Some(key) = self.wheel.expired(&mut self.slots, self.tick, &mut budget) {
             if self
                 .rate_until(key)

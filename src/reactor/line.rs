@@ -22,7 +22,7 @@ use slab::Slab;
 use super::TICK;
 use super::common::{Both, Common, Owner};
 use super::slots::{Fifo, Place, Slots};
-use super::wheel::{Link, Links, Wheel};
+use super::wheel::{Link, Links, TAKEN, Wheel};
 use crate::conn::Tick;
 use crate::policy::ROWS;
 use crate::policy::rate::Share;
@@ -303,7 +303,7 @@ impl Lines {
 
     /// Lines whose turn has come by now. Returns how many there are.
     pub(super) fn turn(&mut self, tick: Tick) -> usize {
-        let mut budget = LINE_BUDGET;
+        let mut budget = LINE_BUDGET * TAKEN;
         while let Some(at) = self.wheel.expired(&mut self.lines, tick, &mut budget) {
             self[at].is_due = true;
             self.due.push_back(at);

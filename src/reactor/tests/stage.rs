@@ -223,10 +223,13 @@ impl Stage {
 
     /// Turns until it waits.
     pub(super) fn turns(&mut self) {
-        self.turn();
-        while self.script.timeouts.borrow().last() == Some(&Some(Duration::ZERO)) {
+        for _ in 0..1000 {
             self.turn();
+            if self.script.timeouts.borrow().last() != Some(&Some(Duration::ZERO)) {
+                return;
+            }
         }
+        panic!("it never waits");
     }
 
     pub(super) fn order(&self, command: Command) {
