@@ -80,7 +80,8 @@ mod tests {
         );
         assert_eq!(dozes(512, &[(600, 300)]), [false], "it is not woken often");
         assert_eq!(dozes(100, &[(120, 100)]), [false], "the ring is small");
-        assert_eq!(dozes(0, &[(0, 100)]), [false]);
+        assert_eq!(dozes(0, &[(120, 100)]), [false], "never");
+        assert_eq!(dozes(512, &[(0, 100)]), [false], "woken for nothing");
     }
 
     #[test]
