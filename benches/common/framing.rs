@@ -12,13 +12,13 @@ pub(crate) enum Framing {
 }
 
 impl Framing {
-    pub(crate) fn parse(text: &str) -> Self {
-        match text {
-            "line" => Self::Line,
-            "octet" => Self::Octet,
-            "u32" => Self::U32,
-            _ => panic!("no framing of the benches: {text}"),
-        }
+    pub(crate) fn find(name: &str) -> Option<Self> {
+        let all = [Self::Line, Self::Octet, Self::U32];
+        all.into_iter().find(|framing| framing.name() == name)
+    }
+
+    pub(crate) fn parse(name: &str) -> Self {
+        Self::find(name).unwrap_or_else(|| panic!("no framing of the benches: {name}"))
     }
 
     /// As the options of fanin have it.
@@ -30,26 +30,25 @@ impl Framing {
         }
     }
 
-    /// A message that takes `size` bytes with its delimiter or its prefix.
-    pub(crate) fn message(self, size: usize) -> Vec<u8> {
+    /// A message that takes `size` bytes with its delimiter or its prefix; `None`: none takes just so many.
+    pub(crate) fn message(self, size: usize) -> Option<Vec<u8>> {
         let mut message = match self {
             Self::Line => Vec::new(),
             Self::U32 => {
-                let count = u32::try_from(size - 4).expect("a size of 32 bits");
+                let count = u32::try_from(size.checked_sub(4)?).ok()?;
                 count.to_be_bytes().to_vec()
             }
             Self::Octet => {
-                let digits =
-                    (1..10).find(|digits| (size - digits - 1).to_string().len() == *digits);
-                let count = size - 1 - digits.expect("a size that a count can make");
-                format!("{count} ").into_bytes()
+                let of = |digits: usize| Some(format!("{} ", size.checked_sub(digits + 1)?));
+                let fitting = |digits| of(digits).filter(|prefix| prefix.len() == digits + 1);
+                (1..10).find_map(fitting)?.into_bytes()
             }
         };
         message.resize(size, b'x');
         if self == Self::Line {
             message[size - 1] = b'\n';
         }
-        message
+        Some(message)
     }
 }
 

@@ -92,6 +92,7 @@ pub(crate) fn send(args: &[String]) {
     let to: SocketAddr = args[0].parse().expect("an address");
     let traffic = Traffic::from_args(&args[1..]);
     let message = traffic.framing.message(traffic.size);
+    let message = message.expect("a size that this framing has");
     let block = message.repeat(traffic.write / traffic.size);
     assert_eq!(block.len(), traffic.write, "whole messages in a write");
     let streams = match traffic.manner {

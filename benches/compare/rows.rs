@@ -1,5 +1,6 @@
 //! The rows: what is sent, and to whom.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use clap::Args;
@@ -19,7 +20,7 @@ const SLOW: &str = "300";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     what: &'static str,
     pub(crate) traffic: Traffic,
     is_default: bool,
@@ -49,7 +50,7 @@ const fn traffic(framing: Framing, size: usize, connections: usize, write: usize
 
 const fn row(name: &'static str, what: &'static str, traffic: Traffic) -> Row {
     Row {
-        name,
+        name: Cow::Borrowed(name),
         what,
         traffic,
         is_default: true,
@@ -184,6 +185,43 @@ impl fmt::Display for Row {
     }
 }
 
+/// `FRAMING:SIZE:CONNECTIONS:WRITE`, as in `line:512:200:16384`.
+fn own(text: &str) -> Result<Row, String> {
+    let mut parts = text.split(':');
+    let name = parts.next().unwrap_or_default();
+    let mut number = |what: &str| match parts.next().map(str::parse) {
+        Some(Ok(number @ 1_usize..)) => Ok(number),
+        _ => Err(format!("{what} is no number from 1 on")),
+    };
+    let size = number("the size")?;
+    let connections = number("how many connections")?;
+    let write = number("bytes a write")?;
+    if parts.next().is_some() {
+        return Err("there is more after the bytes a write".to_owned());
+    }
+    let framing = Framing::find(name).ok_or("the framing is none of line, octet, u32")?;
+    if framing.message(size).is_none() {
+        return Err(format!("no message of this framing takes {size} bytes"));
+    }
+    if write % size != 0 {
+        return Err(format!("{write} bytes a write are no whole messages"));
+    }
+    // As the rows here do: small writes take longer.
+    let mib = match write {
+        ..1024 => 32,
+        1024..4096 => 128,
+        _ => LARGE_MIB,
+    };
+    let mut row = row(
+        "",
+        "traffic of one's own",
+        traffic(framing, size, connections, write),
+    )
+    .mib(mib);
+    row.name = Cow::Owned(text.to_owned());
+    Ok(row)
+}
+
 fn all() -> Vec<Row> {
     use Framing::{Line, Octet, U32};
     let bulk = |framing, size| traffic(framing, size, 50, BULK);
@@ -244,6 +282,9 @@ pub(crate) struct Chosen {
     /// These rows, or `all`; without it those that are not on demand.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     rows: Vec<String>,
+    /// A row of one's own besides; without `--rows`, only this. Can be repeated.
+    #[arg(long, value_name = "FRAMING:SIZE:CONNECTIONS:WRITE", value_parser = own)]
+    row: Vec<Row>,
     /// These receivers instead of the usual ones. `tokio`: all that begin so.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     candidates: Vec<String>,
@@ -265,12 +306,13 @@ impl Chosen {
         let all = all();
         let mut rows = Vec::new();
         for name in &self.rows {
-            match all.iter().find(|row| row.name == name) {
+            match all.iter().find(|row| row.name == *name) {
                 Some(row) => rows.push(row.clone()),
                 None if name == "all" => rows.extend(all.iter().cloned()),
                 None => return refuse(format!("--rows: there is no {name:?}")),
             }
         }
+        rows.extend(self.row.iter().cloned());
         if rows.is_empty() {
             rows.extend(all.into_iter().filter(|row| row.is_default));
         }

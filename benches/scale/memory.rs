@@ -16,13 +16,11 @@ const LOOK: Duration = Duration::from_millis(2);
 
 pub(crate) fn print(share: usize) {
     println!("memory: the program's own, resident");
+    let line = Framing::Line.message(64).expect("a size that it has");
     for (what, message) in [
         ("never sent", Vec::new()),
-        ("sent one message", Framing::Line.message(64)),
-        (
-            "sent one and a half",
-            [Framing::Line.message(64), vec![b'x'; 32]].concat(),
-        ),
+        ("sent one message", line.clone()),
+        ("sent one and a half", [line, vec![b'x'; 32]].concat()),
     ] {
         let points = grow(&message, share);
         let (first, last) = (points[0], points[points.len() - 1]);
