@@ -66,7 +66,7 @@ impl Producer {
 
     /// Contiguous room of at least `min` and at most `want` bytes, in steps of 16; `None` if there is
     /// none now. The rest before the wrap is skipped when it is smaller than `min`, or when it is
-    /// smaller than `want` and less than a quarter of what follows: a small claim makes a small read. Or when
+    /// smaller than `want` and less than a sixteenth of what follows: a small claim makes a small read. Or when
     /// it is time to start over.
     ///
     /// While no more than `low` bytes are occupied, all padding included, a claim of at most
@@ -91,7 +91,7 @@ impl Producer {
         } else if offset + first < capacity {
             // It ends at the reader, not at the wrap: there is nothing behind it to skip to.
             (0, first)
-        } else if (first < min || first < second / 4) && second >= min {
+        } else if (first < min || first < second / 16) && second >= min {
             (first, second)
         } else {
             (0, first)

@@ -122,16 +122,16 @@ fn a_claim_is_as_long_as_it_says_and_is_read_back_contiguous() {
 
 #[test]
 fn a_small_rest_before_the_wrap_becomes_padding_and_a_large_one_does_not() {
-    // 16 before the wrap, 240 behind it: less than a quarter.
-    let (mut producer, _consumer) = standing(256, 240, 0).unwrap();
+    // 16 before the wrap, 496 behind it: less than a sixteenth.
+    let (mut producer, _consumer) = standing(512, 496, 0).unwrap();
     let mut claim = producer.claim(16, 64).unwrap();
     assert_eq!(claim.len(), 64);
     record::write_header(claim.bytes(), Header::data(1, 0, 0));
     claim.commit(16, 0);
-    assert_eq!(producer.position(), 256 + 240 + 16 + 16);
-    // 64 before, 192 behind: a smaller read is better than 64 bytes lost.
-    let (mut producer, _consumer) = standing(256, 192, 0).unwrap();
-    assert_eq!(producer.claim(16, 128).unwrap().len(), 64);
+    assert_eq!(producer.position(), 512 + 496 + 16 + 16);
+    // 32 before, 480 behind: a smaller read is better than 32 bytes lost.
+    let (mut producer, _consumer) = standing(512, 480, 0).unwrap();
+    assert_eq!(producer.claim(16, 64).unwrap().len(), 32);
 }
 
 #[test]
