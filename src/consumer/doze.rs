@@ -5,6 +5,8 @@
 //! A wake-up is dear for who wakes, for who is woken, and for who is interrupted by it. The small writes of one sender
 //! at full speed wake a consumer every ten microseconds, for some ten KiB each. Whoever dozes is woken by nobody, and
 //! finds more. Where less comes, a timer is as dear as the wake-ups that it saves, and everybody would wait for it.
+//! Where more comes each time, wake-ups are cheap: the reactor has nothing to read either, and what it wrote
+//! is still in the cache of its processor, which both then share.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,11 @@ pub(super) const DOZE: Duration = Duration::from_micros(50);
 /// How long it takes then.
 pub(super) const LONGEST: Duration = Duration::from_micros(100);
 /// Bytes that have to come in so much time for a doze to be worth it: 480 MiB a second.
-const WORTH: u128 = 48 << 10;
+const WORTH: u64 = 48 << 10;
+/// Bytes that a wake-up has to bring at most.
+const LITTLE: u64 = 16 << 10;
+/// Dozes in a row. Then it is woken for a while, since only so is it seen how much that brings.
+const ROW: u32 = 256;
 
 #[derive(Debug)]
 pub(super) struct Doze {
@@ -22,7 +28,18 @@ pub(super) struct Doze {
     /// What it had taken when its pace was last looked at, and when that was.
     taken: u64,
     since: Instant,
-    is_worth_it: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// So often since then.
+    Woken {
+        times: u64,
+    },
+    Dozing {
+        left: u32,
+    },
 }
 
 impl Doze {
@@ -31,22 +48,49 @@ impl Doze {
             most: most as u64,
             taken: 0,
             since: now,
-            is_worth_it: false,
+            state: State::Woken { times: 0 },
+        }
+    }
+
+    /// Dozes, whatever comes.
+    #[cfg(test)]
+    pub(super) fn always() -> Self {
+        Self {
+            // No time has passed since.
+            since: Instant::now() + Duration::from_secs(86400),
+            state: State::Dozing { left: ROW },
+            ..Self::new(0, Instant::now())
         }
     }
 
     /// There is nothing more, after `taken` bytes since the beginning. Is it worth to look again in a moment?
     pub(super) fn handle_nothing(&mut self, taken: u64, now: Instant) -> bool {
+        if let State::Woken { times } = &mut self.state {
+            *times += 1;
+        }
         let passed = now.saturating_duration_since(self.since);
         // A few reads in a row are no pace yet.
         if passed >= LONGEST {
-            let took = taken - self.taken;
-            let comes = u128::from(took) * LONGEST.as_nanos() / passed.as_nanos();
-            // Who takes more is not woken often.
-            self.is_worth_it = took <= self.most && comes >= WORTH;
+            self.state = self.next(taken - self.taken, passed);
             (self.taken, self.since) = (taken, now);
         }
-        self.is_worth_it
+        matches!(self.state, State::Dozing { .. })
+    }
+
+    /// After so many bytes in so much time.
+    fn next(&self, took: u64, passed: Duration) -> State {
+        let comes = u128::from(took) * LONGEST.as_nanos() / passed.as_nanos();
+        let is_pace = |least: u64| (least.into()..=self.most.into()).contains(&comes);
+        match self.state {
+            State::Woken { times } if is_pace(WORTH) && took <= times * LITTLE => {
+                State::Dozing { left: ROW }
+            }
+            // The pace of one that dozes wavers.
+            State::Dozing { left: left @ 1.. } if is_pace(WORTH / 2) => {
+                State::Dozing { left: left - 1 }
+            }
+            _ => State::Woken { times: 0 },
+        }
     }
 }
 
@@ -72,21 +116,42 @@ mod tests {
             dozes(512, &[(10, 10); 20])[8..],
             [[false].as_slice(), &[true; 11]].concat()
         );
-        assert_eq!(dozes(512, &[(120, 100)]), [true], "what a doze brought");
-        assert_eq!(
-            dozes(512, &[(4, 10); 20]),
-            [false; 20],
-            "less than full speed"
-        );
-        assert_eq!(dozes(512, &[(600, 300)]), [false], "it is not woken often");
-        assert_eq!(dozes(100, &[(120, 100)]), [false], "the ring is small");
-        assert_eq!(dozes(0, &[(120, 100)]), [false], "never");
-        assert_eq!(dozes(512, &[(0, 100)]), [false], "woken for nothing");
+        let never = |most, turn, why| assert_eq!(dozes(most, &[turn; 20]), [false; 20], "{why}");
+        never(512, (4, 10), "less than full speed");
+        never(512, (40, 16), "much each time");
+        never(512, (600, 300), "it is not woken often");
+        never(90, (10, 10), "the ring is small");
+        never(0, (10, 10), "never");
+        never(0, (0, 100), "never, and woken for nothing");
+        never(512, (0, 100), "woken for nothing");
+    }
+
+    /// At a pace, and then in these turns.
+    fn afterwards(turns: &[(u64, u64)]) -> Vec<bool> {
+        let all = dozes(512, &[&[(10, 10); 10], turns].concat());
+        assert!(all[9]);
+        all[10..].to_vec()
     }
 
     #[test]
     fn who_came_to_a_pace_dozes_until_it_falls_behind_it() {
-        let silence = [(120, 100), (0, 60), (0, 60), (10, 10), (300, 1_000_000)];
-        assert_eq!(dozes(512, &silence), [true, true, false, false, false]);
+        assert_eq!(
+            afterwards(&[(120, 100), (30, 100), (0, 60), (0, 60), (10, 10)]),
+            [true, true, true, false, false]
+        );
+        assert_eq!(afterwards(&[(300, 1_000_000)]), [false], "a silence");
+        assert_eq!(afterwards(&[(600, 100)]), [false], "more than it may find");
+    }
+
+    #[test]
+    fn after_a_row_of_dozes_it_is_seen_what_a_wake_up_brings() {
+        let row = vec![(200, 100); ROW as usize];
+        let little = [row.as_slice(), &[(200, 100)], &[(10, 10); 10]].concat();
+        let little = &afterwards(&little)[row.len() - 1..];
+        assert_eq!(little[..2], [true, false]);
+        assert_eq!(little[2..], [[false; 9].as_slice(), &[true]].concat());
+        let much = [row.as_slice(), &[(200, 100)], &[(40, 16); 20]].concat();
+        let much = &afterwards(&much)[row.len() - 1..];
+        assert_eq!(much, [[true].as_slice(), &[false; 21]].concat());
     }
 }

@@ -157,7 +157,7 @@ impl Consumer {
     /// The next batch; sleeps until there is one.
     ///
     /// While some 500 MB a second come in small pieces, it looks again after 0.1 ms instead of being woken for each of
-    /// them. Not where a full ring loses messages.
+    /// them, for 16 KiB at most. Not where a full ring loses messages.
     ///
     /// # Errors
     ///
@@ -381,9 +381,17 @@ impl Consumer {
     }
 
     fn sleep_until(&mut self, deadline: Option<Instant>) -> Result<Option<Mark>, Ended> {
+        self.doze_or_sleep(deadline, thread::sleep)
+    }
+
+    fn doze_or_sleep(
+        &mut self,
+        deadline: Option<Instant>,
+        doze: impl FnOnce(Duration),
+    ) -> Result<Option<Mark>, Ended> {
         let mut found = self.look();
         if matches!(found, Ok(None)) && self.may_doze(deadline, Instant::now()) {
-            thread::sleep(DOZE);
+            doze(DOZE);
             found = self.look();
         }
         while matches!(found, Ok(None)) {

@@ -279,6 +279,7 @@ fn a_doze_ends_before_a_deadline_and_is_nothing_for_a_ring_that_loses() {
     };
     opened(&mut producers[0], 1);
     for _ in 0..49 {
+        assert!(!consumer.may_doze(None, start));
         data(&mut producers[0], 1, 0, &[b'x'; 1024]);
         consumer.try_next().unwrap().unwrap().release();
     }
@@ -288,6 +289,22 @@ fn a_doze_ends_before_a_deadline_and_is_nothing_for_a_ring_that_loses() {
     assert!(!consumer.may_doze(Some(now + LONGEST - Duration::from_nanos(1)), now));
     let mut lossy = consumer.without_dozes();
     assert!(!lossy.may_doze(None, now));
+}
+
+#[test]
+fn who_dozes_looks_again_and_nobody_has_to_wake_it() {
+    let (mut producers, mut consumer) = consumer(1, 4096);
+    let deadline = |after| Some(Instant::now() + after);
+    consumer.doze = Doze::always();
+    let found = consumer.doze_or_sleep(deadline(Duration::from_secs(60)), |time| {
+        assert_eq!(time, DOZE);
+        opened(&mut producers[0], 1);
+    });
+    assert!(found.unwrap().is_some());
+    consumer.try_next().unwrap().unwrap().release();
+    // What a doze does not bring is waited for as ever.
+    let found = consumer.doze_or_sleep(deadline(Duration::from_millis(1)), |_| ());
+    assert!(found.unwrap().is_none());
 }
 
 #[test]
