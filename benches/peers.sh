@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# What rsyslog, syslog-ng and two receivers in Go use for the same traffic, beside fanin: processor time of the
-# whole process.
+# What rsyslog, syslog-ng, Fluent Bit, Vector and two receivers in Go use for the same traffic, beside fanin:
+# processor time of the whole process.
 #
 #   benches/peers.sh [ROUNDS [MIB]]
 #
-# Each takes 256-byte lines over 50 connections and writes them to /dev/null, through its file output: neither
-# has one that only counts. fanin runs twice: as --sink file:/dev/null, which is what the others do, and as
-# --sink null. Those in Go are benches/peers/receiver.go. The receive buffer is what each sets by itself. The senders are those of `cargo bench --bench
-# compare`. What is not installed is skipped with a word; where both cannot be, as with Debian, unpack one and
-# put it in PATH (.ci/run does: RSYSLOG_MODDIR says where rsyslog's modules are then).
+# Each takes 256-byte lines over 50 connections and writes them to /dev/null, through its file output: not all
+# have one that only counts. fanin runs twice: as --sink file:/dev/null, which is what the others do, and as
+# --sink null. Those in Go are benches/peers/receiver.go. The receive buffer is what each sets by itself. The
+# senders are those of `cargo bench --bench compare`. What is not in PATH is skipped with a word. rsyslog and
+# syslog-ng cannot both be installed on Debian: unpack one (.ci/run does: RSYSLOG_MODDIR says where rsyslog's
+# modules are then).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds="${1:-7}" mib="${2:-256}" size=256 connections=50 write=262144
@@ -45,6 +46,45 @@ CONF
     exec syslog-ng -F --no-caps -f "$place/ng.conf" -R "$place/persist" -p "$place/pid" -c "$place/control"
 }
 
+# Without Mem_Buf_Limit, at which it closes its connections; its memory has no bound then. With the usual
+# backlog of 128 it loses whole connections, and says nothing.
+fluent_bit() {
+    cat >"$place/fluent-bit.conf" <<CONF
+[SERVICE]
+    Flush 0.1
+    Log_Level warn
+[INPUT]
+    Name tcp
+    Listen 127.0.0.1
+    Port $port
+    Format none
+    Separator \n
+    Chunk_Size 512
+    Buffer_Size 1024
+    net.backlog 1024
+[OUTPUT]
+    Name file
+    Match *
+    Path ${out%/*}
+    File ${out##*/}
+    Format template
+    Template {log}
+CONF
+    exec fluent-bit -c "$place/fluent-bit.conf"
+}
+
+vector() {
+    mkdir -p "$place/vector"
+    cat >"$place/vector.yaml" <<CONF
+data_dir: $place/vector
+sources:
+  in: { type: socket, mode: tcp, address: "127.0.0.1:$port", decoding: { codec: bytes }, framing: { method: newline_delimited } }
+sinks:
+  out: { type: file, inputs: [in], path: $out, encoding: { codec: text } }
+CONF
+    exec vector --config "$place/vector.yaml"
+}
+
 go_lines() { exec "$place/receiver" "127.0.0.1:$port" "$out" lines; }
 go_chunks() { exec "$place/receiver" "127.0.0.1:$port" "$out" chunks; }
 
@@ -56,12 +96,12 @@ used() { cat /proc/"$pid"/task/*/schedstat 2>/dev/null | awk '{ sum += $1 } END 
 
 is_open() { (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
 
-# Until nothing is used any more: all that was read is written.
+# Until next to nothing is used any more, as by timers: all that was read is written.
 at_rest() {
-    local before=x now
-    while now="$(used)" && [ "$now" != "$before" ]; do
+    local before=0 now
+    while now="$(used)" && [ $((now - before)) -gt 2000000 ]; do
         before="$now"
-        sleep 0.1
+        sleep 0.2
     done
 }
 
@@ -88,15 +128,15 @@ once() {
 }
 
 who=(fanin_file fanin_null)
-for peer in rsyslog:rsyslogd syslog_ng:syslog-ng; do
-    if command -v "${peer#*:}" >/dev/null; then
+for peer in rsyslog:rsyslogd syslog_ng:syslog-ng fluent_bit:fluent-bit vector:vector; do
+    if type -P "${peer#*:}" >/dev/null; then
         who+=("${peer%:*}")
     else
         echo "SKIP ${peer#*:}: not installed"
     fi
 done
 
-if command -v go >/dev/null; then
+if type -P go >/dev/null; then
     GOCACHE="$place/go" go build -o "$place/receiver" benches/peers/receiver.go
     who+=(go_lines go_chunks)
 else

@@ -1,8 +1,10 @@
 //! The senders: a process of its own that connects, waits for the word, sends, and waits until all was read.
 
+use std::fmt;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroU64;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use super::framing::Framing;
@@ -13,14 +15,20 @@ use super::{number, option, process};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
     pub(crate) framing: Framing,
-    /// Of a message, with its delimiter or prefix.
-    pub(crate) size: usize,
+    pub(crate) sizes: Sizes,
     pub(crate) connections: usize,
-    /// Bytes in one write, whole messages.
+    /// Bytes in one write; more, if its last message takes more.
     pub(crate) write: usize,
     /// In all; rounded up to whole writes of each connection.
     pub(crate) bytes: usize,
     pub(crate) manner: Manner,
+}
+
+/// Bytes of a message with its delimiter or prefix: at least, and at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) least: usize,
+    pub(crate) most: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,20 +50,42 @@ impl Traffic {
         (self.bytes / self.write).div_ceil(self.connections)
     }
 
+    fn writes(&self) -> u64 {
+        (self.rounds() * self.connections) as u64
+    }
+
     pub(crate) fn total_bytes(&self) -> u64 {
-        (self.rounds() * self.connections * self.write) as u64
+        self.writes() * self.block().0.len() as u64
     }
 
     pub(crate) fn total_messages(&self) -> u64 {
-        self.total_bytes() / self.size as u64
+        self.writes() * self.block().1
+    }
+
+    /// What is written at once, and how many messages that is.
+    fn block(&self) -> (Vec<u8>, u64) {
+        let Sizes { least, most } = self.sizes;
+        let mut block = Vec::with_capacity(self.write + most);
+        let mut messages = 0;
+        let mut state = 1_u32;
+        while block.len() < self.write {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let size = least + (state >> 8) as usize % (most - least + 1);
+            // Counting in digits has no message of 12 bytes, or of 103.
+            let message = self.framing.message(size);
+            let other = || self.framing.message(size - 1);
+            block.extend(message.or_else(other).expect("a size of this framing"));
+            messages += 1;
+        }
+        (block, messages)
     }
 
     pub(crate) fn args(&self) -> Vec<String> {
         let mut args = vec!["--framing".to_owned(), self.framing.name().to_owned()];
+        args.extend(["--size".to_owned(), self.sizes.to_string()]);
         let mut add = |name: &str, value: usize| {
             args.extend([name.to_owned(), value.to_string()]);
         };
-        add("--size", self.size);
         add("--connections", self.connections);
         add("--write", self.write);
         add("--bytes", self.bytes);
@@ -77,7 +107,7 @@ impl Traffic {
         };
         Self {
             framing: Framing::parse(option(args, "--framing").expect("a framing")),
-            size: number(args, "--size", 0),
+            sizes: number(args, "--size", Sizes::one(0)),
             connections: number(args, "--connections", 0),
             write: number(args, "--write", 0),
             bytes: number(args, "--bytes", 0),
@@ -86,15 +116,48 @@ impl Traffic {
     }
 }
 
+impl Sizes {
+    pub(crate) const fn one(size: usize) -> Self {
+        Self {
+            least: size,
+            most: size,
+        }
+    }
+}
+
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self { least, most } if least == most => write!(f, "{least}"),
+            Self { least, most } => write!(f, "{least}-{most}"),
+        }
+    }
+}
+
+/// `256`, or `64-1500`.
+impl FromStr for Sizes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |text: &str| match text.parse() {
+            Ok(size @ 1_usize..) => Ok(size),
+            _ => Err(format!("{text:?} is no number from 1 on")),
+        };
+        let (least, most) = text.split_once('-').unwrap_or((text, text));
+        let (least, most) = (number(least)?, number(most)?);
+        if least > most {
+            return Err(format!("{least} is more than {most}"));
+        }
+        Ok(Self { least, most })
+    }
+}
+
 /// `send ADDRESS …`; what it says: `ready`, and at the end nanoseconds of time and of processor time.
 pub(crate) fn send(args: &[String]) {
     process::raise_descriptor_limit();
     let to: SocketAddr = args[0].parse().expect("an address");
     let traffic = Traffic::from_args(&args[1..]);
-    let message = traffic.framing.message(traffic.size);
-    let message = message.expect("a size that this framing has");
-    let block = message.repeat(traffic.write / traffic.size);
-    assert_eq!(block.len(), traffic.write, "whole messages in a write");
+    let (block, _) = traffic.block();
     let streams = match traffic.manner {
         Manner::Short => Vec::new(),
         _ => connect(to, traffic.connections),

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::common::framing::Framing;
 use crate::common::run::Candidate;
-use crate::common::send::{Manner, Traffic};
+use crate::common::send::{Manner, Sizes, Traffic};
 
 const FANIN: &str = env!("CARGO_BIN_EXE_fanin");
 const MIB: usize = 1 << 20;
@@ -40,7 +40,7 @@ enum Special {
 const fn traffic(framing: Framing, size: usize, connections: usize, write: usize) -> Traffic {
     Traffic {
         framing,
-        size,
+        sizes: Sizes::one(size),
         connections,
         write,
         bytes: LARGE_MIB * MIB,
@@ -185,27 +185,23 @@ impl fmt::Display for Row {
     }
 }
 
-/// `FRAMING:SIZE:CONNECTIONS:WRITE`, as in `line:512:200:16384`.
+/// `FRAMING:SIZE:CONNECTIONS:WRITE`, as in `line:512:200:16384`, or `line:64-1500:200:16384`.
 fn own(text: &str) -> Result<Row, String> {
-    let mut parts = text.split(':');
-    let name = parts.next().unwrap_or_default();
-    let mut number = |what: &str| match parts.next().map(str::parse) {
-        Some(Ok(number @ 1_usize..)) => Ok(number),
-        _ => Err(format!("{what} is no number from 1 on")),
+    let parts: Vec<&str> = text.split(':').collect();
+    let &[framing, size, connections, write] = parts.as_slice() else {
+        return Err("these are not four parts".to_owned());
     };
-    let size = number("the size")?;
-    let connections = number("how many connections")?;
-    let write = number("bytes a write")?;
-    if parts.next().is_some() {
-        return Err("there is more after the bytes a write".to_owned());
+    let framing = Framing::find(framing).ok_or("the framing is none of line, octet, u32")?;
+    let number = |text: &str| match text.parse() {
+        Ok(number @ 1_usize..) => Ok(number),
+        _ => Err(format!("{text:?} is no number from 1 on")),
+    };
+    let sizes: Sizes = size.parse()?;
+    for size in [sizes.least, sizes.most] {
+        let message = framing.message(size);
+        message.ok_or_else(|| format!("no message of this framing takes {size} bytes"))?;
     }
-    let framing = Framing::find(name).ok_or("the framing is none of line, octet, u32")?;
-    if framing.message(size).is_none() {
-        return Err(format!("no message of this framing takes {size} bytes"));
-    }
-    if write % size != 0 {
-        return Err(format!("{write} bytes a write are no whole messages"));
-    }
+    let write = number(write)?;
     // As the rows here do: small writes take longer.
     let mib = match write {
         ..1024 => 32,
@@ -215,11 +211,11 @@ fn own(text: &str) -> Result<Row, String> {
     let mut row = row(
         "",
         "traffic of one's own",
-        traffic(framing, size, connections, write),
-    )
-    .mib(mib);
+        traffic(framing, 0, number(connections)?, write),
+    );
     row.name = Cow::Owned(text.to_owned());
-    Ok(row)
+    row.traffic.sizes = sizes;
+    Ok(row.mib(mib))
 }
 
 fn all() -> Vec<Row> {

@@ -20,7 +20,7 @@ use clap::{Parser, ValueEnum};
 use common::framing::Framing;
 use common::process;
 use common::run::{Candidate, run};
-use common::send::{Manner, Traffic};
+use common::send::{Manner, Sizes, Traffic};
 use common::stats::Summary;
 use fanin::Config;
 
@@ -96,7 +96,7 @@ struct Scale {
 fn lines(connections: usize, write: usize, bytes: usize) -> Traffic {
     Traffic {
         framing: Framing::Line,
-        size: 256,
+        sizes: Sizes::one(256),
         connections,
         write,
         bytes,
@@ -184,7 +184,7 @@ impl Scale {
             self.point(&mut panel, "256 B", kib as f64, &candidate, &short);
             let size = largest + 1;
             let long = Traffic {
-                size,
+                sizes: Sizes::one(size),
                 write: size * (256_usize << 10).div_ceil(size),
                 ..lines(2, 0, 256 * MIB / self.share)
             };
