@@ -5,8 +5,8 @@
 //! A wake-up is dear for who wakes, for who is woken, and for who is interrupted by it. The small writes of one sender
 //! at full speed wake a consumer every ten microseconds, for some ten KiB each. Whoever dozes is woken by nobody, and
 //! finds more. Where less comes, a timer is as dear as the wake-ups that it saves, and everybody would wait for it.
-//! Where more comes each time, wake-ups are cheap: the reactor has nothing to read either, and what it wrote
-//! is still in the cache of its processor, which both then share.
+//! Where more comes each time, a doze was measured to be dearer than a wake-up: presumably since who is woken runs where
+//! the reactor just ran, and finds in the cache what that wrote.
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +14,18 @@ use std::time::{Duration, Instant};
 pub(super) const DOZE: Duration = Duration::from_micros(50);
 /// How long it takes then.
 pub(super) const LONGEST: Duration = Duration::from_micros(100);
-/// Bytes that have to come in so much time for a doze to be worth it: 480 MiB a second.
+/// Bytes that have to come in so much time for a doze to be worth it: some 490 MB a second.
 const WORTH: u64 = 48 << 10;
-/// Bytes that a wake-up has to bring at most.
-const LITTLE: u64 = 16 << 10;
+/// Where each wake-up brings so many bytes, no doze is worth it.
+const MUCH: u64 = 16 << 10;
 /// Dozes in a row. Then it is woken for a while, since only so is it seen how much that brings.
 const ROW: u32 = 256;
 
 #[derive(Debug)]
 pub(super) struct Doze {
-    /// Bytes that it may find afterwards.
+    /// Bytes that it may take between two looks at its pace.
     most: u64,
-    /// What it had taken when its pace was last looked at, and when that was.
+    /// What it had taken at the last look, and when that was.
     taken: u64,
     since: Instant,
     state: State,
@@ -79,17 +79,17 @@ impl Doze {
 
     /// After so many bytes in so much time.
     fn next(&self, took: u64, passed: Duration) -> State {
-        let comes = u128::from(took) * LONGEST.as_nanos() / passed.as_nanos();
-        let is_pace = |least: u64| (least.into()..=self.most.into()).contains(&comes);
-        match self.state {
-            State::Woken { times } if is_pace(WORTH) && took <= times * LITTLE => {
-                State::Dozing { left: ROW }
-            }
+        let (least, left) = match self.state {
+            State::Woken { times } if took < times * MUCH => (WORTH, ROW),
             // The pace of one that dozes wavers.
-            State::Dozing { left: left @ 1.. } if is_pace(WORTH / 2) => {
-                State::Dozing { left: left - 1 }
-            }
-            _ => State::Woken { times: 0 },
+            State::Dozing { left: left @ 1.. } => (WORTH / 2, left - 1),
+            _ => return State::Woken { times: 0 },
+        };
+        let comes = u128::from(took) * LONGEST.as_nanos() / passed.as_nanos();
+        if took <= self.most && comes >= u128::from(least) {
+            State::Dozing { left }
+        } else {
+            State::Woken { times: 0 }
         }
     }
 }
@@ -116,14 +116,21 @@ mod tests {
             dozes(512, &[(10, 10); 20])[8..],
             [[false].as_slice(), &[true; 11]].concat()
         );
+        assert_eq!(dozes(512, &[(15, 15); 7])[6..], [true], "little enough");
         let never = |most, turn, why| assert_eq!(dozes(most, &[turn; 20]), [false; 20], "{why}");
         never(512, (4, 10), "less than full speed");
-        never(512, (40, 16), "much each time");
+        never(512, (16, 16), "much each time");
         never(512, (600, 300), "it is not woken often");
         never(90, (10, 10), "the ring is small");
         never(0, (10, 10), "never");
         never(0, (0, 100), "never, and woken for nothing");
         never(512, (0, 100), "woken for nothing");
+    }
+
+    #[test]
+    fn wake_ups_that_brought_little_do_not_hide_those_that_bring_much() {
+        let turns = [[(1, 10); 30].as_slice(), &[(40, 16); 20]].concat();
+        assert_eq!(dozes(512, &turns), [false; 50]);
     }
 
     /// At a pace, and then in these turns.
@@ -136,22 +143,25 @@ mod tests {
     #[test]
     fn who_came_to_a_pace_dozes_until_it_falls_behind_it() {
         assert_eq!(
-            afterwards(&[(120, 100), (30, 100), (0, 60), (0, 60), (10, 10)]),
+            afterwards(&[(120, 100), (24, 100), (0, 60), (0, 60), (10, 10)]),
             [true, true, true, false, false]
         );
+        assert_eq!(afterwards(&[(23, 100)]), [false], "less than half of it");
         assert_eq!(afterwards(&[(300, 1_000_000)]), [false], "a silence");
-        assert_eq!(afterwards(&[(600, 100)]), [false], "more than it may find");
+        assert_eq!(afterwards(&[(512, 300)]), [true], "a long doze");
+        assert_eq!(afterwards(&[(513, 300)]), [false], "more than it may take");
     }
 
     #[test]
     fn after_a_row_of_dozes_it_is_seen_what_a_wake_up_brings() {
-        let row = vec![(200, 100); ROW as usize];
-        let little = [row.as_slice(), &[(200, 100)], &[(10, 10); 10]].concat();
-        let little = &afterwards(&little)[row.len() - 1..];
-        assert_eq!(little[..2], [true, false]);
-        assert_eq!(little[2..], [[false; 9].as_slice(), &[true]].concat());
-        let much = [row.as_slice(), &[(200, 100)], &[(40, 16); 20]].concat();
-        let much = &afterwards(&much)[row.len() - 1..];
-        assert_eq!(much, [[true].as_slice(), &[false; 21]].concat());
+        let row = [(200, 100); ROW as usize];
+        let little = afterwards(&[row.as_slice(), &[(200, 100)], &[(10, 10); 10]].concat());
+        assert_eq!(little[..row.len()], [true; ROW as usize]);
+        assert_eq!(
+            little[row.len()..],
+            [[false; 10].as_slice(), &[true]].concat()
+        );
+        let much = afterwards(&[row.as_slice(), &[(200, 100)], &[(40, 16); 20]].concat());
+        assert_eq!(much[row.len()..], [false; 21]);
     }
 }

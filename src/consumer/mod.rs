@@ -156,8 +156,8 @@ impl Consumer {
 
     /// The next batch; sleeps until there is one.
     ///
-    /// While some 500 MB a second come in small pieces, it looks again after 0.1 ms instead of being woken for each of
-    /// them, for 16 KiB at most. Not where a full ring loses messages.
+    /// While some 500 MB a second come, and less than 16 KiB with each wake-up, it looks again after 0.1 ms instead of
+    /// being woken, until half as much comes. Not where a full ring loses messages.
     ///
     /// # Errors
     ///
