@@ -203,9 +203,9 @@ pub(crate) fn run(candidate: &Candidate, traffic: &Traffic) -> Cost {
     let (peak_kib, _) = memory(pid);
     let (messages, bytes, latency) = receiver.end();
     assert_eq!(
-        (messages, bytes),
-        (traffic.total_messages(), traffic.total_bytes()),
-        "{} did not get what was sent (messages, bytes)",
+        (bytes, messages),
+        traffic.totals(),
+        "{} did not get what was sent (bytes, messages)",
         candidate.name
     );
     let used = |name: &str| after.cpu(name).saturating_sub(before.cpu(name));

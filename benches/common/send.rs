@@ -19,9 +19,16 @@ pub(crate) struct Traffic {
     pub(crate) connections: usize,
     /// Bytes in one write; more, if its last message takes more.
     pub(crate) write: usize,
-    /// In all; rounded up to whole writes of each connection.
+    /// In all, about: whole writes, as many of each connection.
     pub(crate) bytes: usize,
     pub(crate) manner: Manner,
+}
+
+/// What one write writes.
+#[derive(Debug, Default)]
+struct Piece {
+    bytes: Vec<u8>,
+    messages: u64,
 }
 
 /// Bytes of a message with its delimiter or prefix: at least, and at most.
@@ -43,41 +50,51 @@ pub(crate) enum Manner {
 
 /// Short connections that are open at once: fewer than the backlog, so that none has to knock twice.
 const IN_FLIGHT: usize = 256;
+/// Bytes of messages of many sizes before they are sent again: they stay in the sender's cache.
+const MIXED: usize = 1 << 20;
 
 impl Traffic {
     /// Writes of each connection.
     fn rounds(&self) -> usize {
-        (self.bytes / self.write).div_ceil(self.connections)
+        let pieces = self.pieces();
+        let each = pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>() / pieces.len();
+        (self.bytes / each).div_ceil(self.connections).max(1)
     }
 
-    fn writes(&self) -> u64 {
-        (self.rounds() * self.connections) as u64
+    /// Bytes, and messages.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let pieces = self.pieces();
+        let written = pieces.iter().cycle().take(self.rounds() * self.connections);
+        written.fold((0, 0), |(bytes, messages), piece| {
+            (bytes + piece.bytes.len() as u64, messages + piece.messages)
+        })
     }
 
-    pub(crate) fn total_bytes(&self) -> u64 {
-        self.writes() * self.block().0.len() as u64
-    }
-
-    pub(crate) fn total_messages(&self) -> u64 {
-        self.writes() * self.block().1
-    }
-
-    /// What is written at once, and how many messages that is.
-    fn block(&self) -> (Vec<u8>, u64) {
+    /// What is written, one after the other and then again from the first on.
+    fn pieces(&self) -> Vec<Piece> {
         let Sizes { least, most } = self.sizes;
-        let mut block = Vec::with_capacity(self.write + most);
-        let mut messages = 0;
+        let count = match least == most {
+            true => 1,
+            false => (MIXED / self.write).max(1),
+        };
         let mut state = 1_u32;
-        while block.len() < self.write {
+        let mut message = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let size = least + (state >> 8) as usize % (most - least + 1);
-            // Counting in digits has no message of 12 bytes, or of 103.
+            // Counting in digits has no message of 12 bytes, of 103, and so on, but of one less.
             let message = self.framing.message(size);
             let other = || self.framing.message(size - 1);
-            block.extend(message.or_else(other).expect("a size of this framing"));
-            messages += 1;
-        }
-        (block, messages)
+            message.or_else(other).expect("a size of this framing")
+        };
+        let piece = |_| {
+            let mut piece = Piece::default();
+            while piece.bytes.len() < self.write {
+                piece.bytes.extend(message());
+                piece.messages += 1;
+            }
+            piece
+        };
+        (0..count).map(piece).collect()
     }
 
     pub(crate) fn args(&self) -> Vec<String> {
@@ -157,7 +174,7 @@ pub(crate) fn send(args: &[String]) {
     process::raise_descriptor_limit();
     let to: SocketAddr = args[0].parse().expect("an address");
     let traffic = Traffic::from_args(&args[1..]);
-    let (block, _) = traffic.block();
+    let (pieces, rounds) = (traffic.pieces(), traffic.rounds());
     let streams = match traffic.manner {
         Manner::Short => Vec::new(),
         _ => connect(to, traffic.connections),
@@ -171,9 +188,9 @@ pub(crate) fn send(args: &[String]) {
 
     let (began, used) = (Instant::now(), cpu());
     match traffic.manner {
-        Manner::Flood => flood(streams, &block, traffic.rounds()),
-        Manner::Short => short(to, &block, traffic.connections),
-        Manner::Paced(rate) => paced(streams, block, traffic.rounds(), rate),
+        Manner::Flood => flood(streams, &pieces, rounds),
+        Manner::Short => short(to, &pieces[0].bytes, traffic.connections),
+        Manner::Paced(rate) => paced(streams, pieces[0].bytes.clone(), rounds, rate),
     }
     let (wall, used) = (began.elapsed(), cpu() - used);
     println!("{} {}", wall.as_nanos(), used.as_nanos());
@@ -197,10 +214,11 @@ fn connect(to: SocketAddr, connections: usize) -> Vec<TcpStream> {
     (0..connections).map(one).collect()
 }
 
-fn flood(mut streams: Vec<TcpStream>, block: &[u8], rounds: usize) {
+fn flood(mut streams: Vec<TcpStream>, pieces: &[Piece], rounds: usize) {
+    let mut pieces = pieces.iter().cycle();
     for _ in 0..rounds {
-        for stream in &mut streams {
-            stream.write_all(block).expect("written");
+        for (stream, piece) in streams.iter_mut().zip(&mut pieces) {
+            stream.write_all(&piece.bytes).expect("written");
         }
     }
     end(streams);

@@ -15,6 +15,8 @@ const MIB: usize = 1 << 20;
 const LARGE_MIB: usize = 256;
 /// Bytes in a write of whoever sends as much as it can.
 const BULK: usize = 256 << 10;
+/// A message that every receiver takes.
+const LARGEST: usize = 60_000;
 /// MiB in a second that the slow consumer takes: a fraction of what the senders could send.
 const SLOW: &str = "300";
 
@@ -180,28 +182,32 @@ impl fmt::Display for Row {
             self.what,
             traffic.connections,
             traffic.write,
-            traffic.total_bytes() as f64 / MIB as f64
+            traffic.totals().0 as f64 / MIB as f64
         )
     }
 }
 
-/// `FRAMING:SIZE:CONNECTIONS:WRITE`, as in `line:512:200:16384`, or `line:64-1500:200:16384`.
-fn own(text: &str) -> Result<Row, String> {
+/// Traffic of one's own: `FRAMING:SIZE:CONNECTIONS:WRITE`, as in `line:512:200:16384`, or `line:64-1500:200:16384`.
+fn named_by_its_traffic(text: &str) -> Result<Row, String> {
     let parts: Vec<&str> = text.split(':').collect();
     let &[framing, size, connections, write] = parts.as_slice() else {
         return Err("these are not four parts".to_owned());
     };
     let framing = Framing::find(framing).ok_or("the framing is none of line, octet, u32")?;
-    let number = |text: &str| match text.parse() {
-        Ok(number @ 1_usize..) => Ok(number),
-        _ => Err(format!("{text:?} is no number from 1 on")),
+    let number = |text: &str, most: usize| match text.parse() {
+        Ok(number) if (1..=most).contains(&number) => Ok(number),
+        _ => Err(format!("{text:?} is no number from 1 to {most}")),
     };
     let sizes: Sizes = size.parse()?;
     for size in [sizes.least, sizes.most] {
-        let message = framing.message(size);
-        message.ok_or_else(|| format!("no message of this framing takes {size} bytes"))?;
+        // A count of 0 is against the protocol, and there is a largest message.
+        let is_legal = size <= LARGEST && (framing != Framing::Octet || size > 2);
+        if !is_legal || framing.message(size).is_none() {
+            return Err(format!("no message of this framing takes {size} bytes"));
+        }
     }
-    let write = number(write)?;
+    let write = number(write, 64 * MIB)?.max(sizes.least);
+    let connections = number(connections, 15_000)?;
     // As the rows here do: small writes take longer.
     let mib = match write {
         ..1024 => 32,
@@ -211,7 +217,7 @@ fn own(text: &str) -> Result<Row, String> {
     let mut row = row(
         "",
         "traffic of one's own",
-        traffic(framing, 0, number(connections)?, write),
+        traffic(framing, 0, connections, write),
     );
     row.name = Cow::Owned(text.to_owned());
     row.traffic.sizes = sizes;
@@ -279,7 +285,7 @@ pub(crate) struct Chosen {
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     rows: Vec<String>,
     /// A row of one's own besides; without `--rows`, only this. Can be repeated.
-    #[arg(long, value_name = "FRAMING:SIZE:CONNECTIONS:WRITE", value_parser = own)]
+    #[arg(long, value_name = "FRAMING:SIZE:CONNECTIONS:WRITE", value_parser = named_by_its_traffic)]
     row: Vec<Row>,
     /// These receivers instead of the usual ones. `tokio`: all that begin so.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]

@@ -157,11 +157,12 @@ pub(crate) fn json(all: &[(Row, Runs)]) -> Value {
                 "runs": costs.iter().map(cost).collect::<Vec<_>>(),
             })
         });
+        let (bytes, messages) = row.traffic.totals();
         json!({
             "row": row.name,
             "what": row.to_string(),
-            "bytes": row.traffic.total_bytes(),
-            "messages": row.traffic.total_messages(),
+            "bytes": bytes,
+            "messages": messages,
             "candidates": candidates.collect::<Vec<_>>(),
         })
     });

@@ -111,7 +111,7 @@ fn library(options: &[&str]) -> Candidate {
 impl Scale {
     /// Nanoseconds of processor time for each KiB: the median, and the least and largest.
     fn cost(&self, candidate: &Candidate, traffic: &Traffic) -> Summary {
-        let kib = traffic.total_bytes() as f64 / 1024.0;
+        let kib = traffic.totals().0 as f64 / 1024.0;
         let runs = (0..self.rounds).map(|_| run(candidate, traffic).cpu.as_nanos() as f64 / kib);
         Summary::of(runs.collect::<Vec<_>>()).expect("at least one round")
     }
