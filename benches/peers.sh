@@ -5,11 +5,10 @@
 #   benches/peers.sh [ROUNDS [MIB]]
 #
 # Each takes 256-byte lines over 50 connections and writes them to /dev/null, through its file output: not all
-# have one that only counts. fanin runs twice: as --sink file:/dev/null, which is what the others do, and as
-# --sink null. Those in Go are benches/peers/receiver.go. The receive buffer is what each sets by itself. The
-# senders are those of `cargo bench --bench compare`. What is not in PATH is skipped with a word. rsyslog and
-# syslog-ng cannot both be installed on Debian: unpack one (.ci/run does: RSYSLOG_MODDIR says where rsyslog's
-# modules are then).
+# have one that only counts. Those that have run twice: fanin as --sink file:/dev/null and as --sink null. Those
+# in Go are benches/peers/receiver.go. The receive buffer is what each sets by itself. The senders are those of
+# `cargo bench --bench compare`. What is not in PATH is skipped with a word. rsyslog and syslog-ng cannot both be
+# installed on Debian: unpack one (.ci/run does: RSYSLOG_MODDIR says where rsyslog's modules are then).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds="${1:-7}" mib="${2:-256}" size=256 connections=50 write=262144
@@ -48,7 +47,14 @@ CONF
 
 # Without Mem_Buf_Limit, at which it closes its connections and loses what they sent: so its memory has no bound.
 # Of some other sizes of chunks, flushes and threads that were tried none took less.
-fluent_bit() {
+fluent_bit() { fluent_bit_to "Name file
+    Path ${out%/*}
+    File ${out##*/}
+    Format template
+    Template {log}"; }
+fluent_bit_null() { fluent_bit_to "Name null"; }
+
+fluent_bit_to() {
     cat >"$place/fluent-bit.conf" <<CONF
 [SERVICE]
     Flush 0.1
@@ -63,24 +69,24 @@ fluent_bit() {
     Buffer_Size 1024
     net.backlog 1024
 [OUTPUT]
-    Name file
     Match *
-    Path ${out%/*}
-    File ${out##*/}
-    Format template
-    Template {log}
+    $1
 CONF
     exec fluent-bit -c "$place/fluent-bit.conf"
 }
 
-vector() {
+# It writes each line by itself.
+vector() { vector_to "type: file, path: $out, encoding: { codec: text }"; }
+vector_null() { vector_to "type: blackhole, print_interval_secs: 0"; }
+
+vector_to() {
     mkdir -p "$place/vector"
     cat >"$place/vector.yaml" <<CONF
 data_dir: $place/vector
 sources:
   in: { type: socket, mode: tcp, address: "127.0.0.1:$port", decoding: { codec: bytes }, framing: { method: newline_delimited } }
 sinks:
-  out: { type: file, inputs: [in], path: $out, encoding: { codec: text } }
+  out: { inputs: [in], $1 }
 CONF
     exec vector --config "$place/vector.yaml"
 }
@@ -131,11 +137,13 @@ once() {
 }
 
 who=(fanin_file fanin_null)
-for peer in rsyslog:rsyslogd syslog_ng:syslog-ng fluent_bit:fluent-bit vector:vector; do
-    if type -P "${peer#*:}" >/dev/null; then
-        who+=("${peer%:*}")
+for peer in rsyslog:rsyslogd syslog_ng:syslog-ng fluent_bit:fluent-bit:twice vector:vector:twice; do
+    program="${peer#*:}" program="${program%:twice}"
+    if type -P "$program" >/dev/null; then
+        who+=("${peer%%:*}")
+        case "$peer" in *:twice) who+=("${peer%%:*}_null") ;; esac
     else
-        echo "SKIP ${peer#*:}: not in PATH"
+        echo "SKIP $program: not in PATH"
     fi
 done
 
@@ -162,7 +170,7 @@ check() {
 # Before the rounds, and after them: to /dev/null nobody can see.
 check_all() {
     for one in "${who[@]}"; do
-        [ "$one" = fanin_null ] || check "$one"
+        case "$one" in *_null) ;; *) check "$one" ;; esac
     done
 }
 
@@ -183,11 +191,11 @@ for line in open(sys.argv[1]):
     who, round_, cpu, wall = line.split()
     seen.setdefault(who, []).append((float(cpu), float(wall)))
 base = seen["fanin_file"]
-print(f"{'':12} {'CPU ms (min-max)':>22} {'CPU / fanin_file':>20} {'wall / fanin_file':>20}")
+print(f"{'':15} {'CPU ms (min-max)':>22} {'CPU / fanin_file':>20} {'wall / fanin_file':>20}")
 for who, runs in seen.items():
     cpu = [c for c, _ in runs]
     ratio = lambda at: sorted(a[at] / b[at] for a, b in zip(runs, base))
     cell = lambda r: f"{statistics.median(r):.2f} [{r[0]:.2f} {r[-1]:.2f}]"
     middle = f"{statistics.median(cpu):.0f} ({min(cpu):.0f}-{max(cpu):.0f})"
-    print(f"{who:12} {middle:>22} {cell(ratio(0)):>20} {cell(ratio(1)):>20}")
+    print(f"{who:15} {middle:>22} {cell(ratio(0)):>20} {cell(ratio(1)):>20}")
 PY
