@@ -33,13 +33,10 @@ pub(super) struct Doze {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// So often since then.
-    Woken {
-        times: u64,
-    },
-    Dozing {
-        left: u32,
-    },
+    /// So often since the last look at its pace.
+    Woken { times: u64 },
+    /// So often more, if its pace lasts.
+    Dozing { left: u32 },
 }
 
 impl Doze {

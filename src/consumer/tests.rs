@@ -298,9 +298,9 @@ fn a_doze_ends_before_a_deadline_and_is_nothing_for_a_ring_that_loses() {
 #[test]
 fn who_dozes_looks_again_and_nobody_has_to_wake_it() {
     let (mut producers, mut consumer) = consumer(1, 4096);
-    let deadline = |after| Some(Instant::now() + after);
     consumer.doze = Doze::always();
-    let found = consumer.doze_or_sleep(deadline(Duration::from_secs(60)), |time| {
+    let end = Instant::now() + Duration::from_secs(60);
+    let found = consumer.doze_or_sleep(Some(end), |time| {
         assert_eq!(time, DOZE);
         opened(&mut producers[0], 1);
     });
