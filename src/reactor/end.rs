@@ -4,8 +4,9 @@
 
 use std::io::ErrorKind;
 
-use super::serve::{self, Served, Writer};
+use super::serve::{self, Served};
 use super::slots::Place;
+use super::writer::Writer;
 use super::{LARGEST_READ, REMEMBERED, Reactor, TICK, system};
 use crate::close::{CloseReason, DiscardReason, Farewell};
 use crate::frame::{self, AtEnd, Framing};
@@ -225,33 +226,30 @@ impl<N: Net> Reactor<N> {
             }
             cut => cut,
         };
-        let mut writer = Writer::new(claim.bytes());
-        serve::introduce(&mut writer, slot, id, tell_time);
+        let mut writer = Writer::new(claim.bytes(), id);
+        writer.introduce(slot, tell_time);
         match cut {
             AtEnd::Nothing => {}
             AtEnd::Deliver => {
-                serve::tell_gap(&mut writer, slot, id);
+                writer.tell_gap(slot);
                 let flags = record::WHOLE | record::UNTERMINATED;
-                writer.data(flags, id, self.staging.bytes(slot.part));
+                writer.data(flags, self.staging.bytes(slot.part));
                 slot.conn.handle_cut(staged as u64, 0, 0);
             }
             AtEnd::Discard(why) => {
                 self.counters.discarded.add(why, staged as u64);
-                serve::add_gap(&mut writer, slot, id, why, staged as u64, 1);
+                writer.add_gap(slot, why, staged as u64, 1);
                 slot.conn.handle_cut(0, staged as u64, 0);
             }
         }
-        serve::tell_gap(&mut writer, slot, id);
+        writer.tell_gap(slot);
         let books = slot.conn.books();
         debug_assert!(books.balanced(), "{books:?}");
-        writer.closed(id, &Closed { reason, books });
+        writer.closed(&Closed { reason, books });
         let (used, published) = (writer.at, writer.published);
         claim.commit(used, published);
         self.counters.published.add(published);
-        lane.owe_wake(self.now);
-        if tell_time.is_some() {
-            lane.told_time = Some(self.now);
-        }
+        lane.handle_published(self.now, tell_time);
         self.bury(key);
         true
     }

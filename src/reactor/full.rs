@@ -5,8 +5,9 @@
 //! as at any other time, and is whole when it ends.
 
 use super::Reactor;
-use super::serve::{self, Read, Served, Writer};
+use super::serve::{self, Read, Served};
 use super::slots::{Place, Slot};
+use super::writer::{INTRODUCTION, Writer};
 use crate::close::DiscardReason;
 use crate::frame::{Cut, MessageIter};
 use crate::net::Net;
@@ -120,19 +121,16 @@ impl<N: Net> Reactor<N> {
         let id = self.id(key);
         let slot = &mut self.slots[key];
         let lane = &mut self.lanes[lane_place];
-        let room = serve::INTRODUCTION + record::GAP_LEN;
+        let room = INTRODUCTION + record::GAP_LEN;
         let Some(mut claim) = lane.producer.claim(room, room) else {
             return Served::NoRoom;
         };
-        let mut writer = Writer::new(claim.bytes());
-        serve::introduce(&mut writer, slot, id, tell_time);
-        serve::tell_gap(&mut writer, slot, id);
+        let mut writer = Writer::new(claim.bytes(), id);
+        writer.introduce(slot, tell_time);
+        writer.tell_gap(slot);
         let used = writer.at;
         claim.commit(used, 0);
-        lane.owe_wake(self.now);
-        if tell_time.is_some() {
-            lane.told_time = Some(self.now);
-        }
+        lane.handle_published(self.now, tell_time);
         lane.owing.remove(&mut self.slots, key);
         match self.slots[key].is_ready() {
             true => self.enqueue(key),

@@ -140,9 +140,12 @@ impl Lane {
         self.producer.start_over_later(self.enough());
     }
 
-    /// Something was published in the turn that began at `now`.
-    pub(crate) fn owe_wake(&mut self, now: Duration) {
+    /// Something was published in the turn that began at `now`, and the time with it, if that was to be told.
+    pub(crate) fn handle_published(&mut self, now: Duration, tell_time: Option<u64>) {
         self.wake_owed.get_or_insert(now);
+        if tell_time.is_some() {
+            self.told_time = Some(now);
+        }
     }
 
     /// At the end of a turn: is its consumer to be woken? A wake-up is dear to who sleeps and to who is

@@ -24,6 +24,7 @@ mod list;
 mod listener;
 mod patience;
 mod pause;
+mod pieces;
 mod pressure;
 mod rate;
 mod room;
@@ -36,6 +37,7 @@ mod stalled;
 mod together;
 mod wakes;
 mod wheel;
+mod writer;
 
 use std::collections::VecDeque;
 use std::io;

@@ -7,21 +7,19 @@ use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::lane::Lane;
-use super::rate::messages_in;
+use super::pieces::Pieces;
 use super::slots::{Readiness, Slot, token};
-use super::{Counters, Listening, Reactor, system};
-use crate::close::{CloseReason, DiscardReason};
+use super::writer::{INTRODUCTION, introduction_len};
+use super::{Listening, Reactor, system};
+use crate::close::CloseReason;
 use crate::conn::PeerEnd;
 use crate::edges;
 use crate::frame::{self, Cut, Framing, Limits};
 use crate::net::{Net, Watch};
-use crate::peer::ConnectionId;
-use crate::ring::record::{self, Closed, Gap, Header, Opened};
+use crate::ring::record;
 
 /// How often a ring is told the time.
 const TIME_EVERY: Duration = Duration::from_millis(10);
-/// Room for a `Time` and an `Opened` record in front.
-pub(super) const INTRODUCTION: usize = record::TIME_LEN + record::OPENED_LEN;
 /// What an oversize message adds at most: a gap for its prefix (48), header and alignment of its record
 /// (31), a gap for its rest (48), header and alignment of the record of messages that follows (31). One
 /// of them may have begun in the staged part; each other one takes more than `max_message` of the read.
@@ -85,103 +83,6 @@ pub(super) struct Read {
     /// Messages that ended. Where they are published, only if a rate asks for them.
     pub(super) messages: u64,
     pub(super) closing: Option<CloseReason>,
-}
-
-/// Writes records one after the other into a claim.
-pub(crate) struct Writer<'a> {
-    buf: &'a mut [u8],
-    pub(crate) at: usize,
-    pub(crate) published: u64,
-}
-
-impl<'a> Writer<'a> {
-    pub(crate) fn new(buf: &'a mut [u8]) -> Self {
-        Self {
-            buf,
-            at: 0,
-            published: 0,
-        }
-    }
-
-    pub(crate) fn time(&mut self, nanos: u64) {
-        self.at += record::write_time(&mut self.buf[self.at..], nanos);
-    }
-
-    pub(crate) fn opened(&mut self, id: ConnectionId, opened: &Opened) {
-        self.at += opened.write(id.as_u64(), &mut self.buf[self.at..]);
-    }
-
-    pub(crate) fn gap(&mut self, id: ConnectionId, gap: &Gap) {
-        self.at += gap.write(id.as_u64(), &mut self.buf[self.at..]);
-    }
-
-    pub(crate) fn closed(&mut self, id: ConnectionId, closed: &Closed) {
-        self.at += closed.write(id.as_u64(), &mut self.buf[self.at..]);
-    }
-
-    pub(crate) fn data(&mut self, flags: u8, id: ConnectionId, bytes: &[u8]) {
-        let at = self.at + record::HEADER;
-        self.buf[at..at + bytes.len()].copy_from_slice(bytes);
-        self.data_in_place(flags, id, bytes.len());
-    }
-
-    /// The payload stands where it belongs already.
-    fn data_in_place(&mut self, flags: u8, id: ConnectionId, len: usize) {
-        let header = Header::data(id.as_u64(), flags, len);
-        self.at += header.record_len();
-        record::write_header(&mut self.buf[self.at - header.record_len()..], header);
-        self.published += len as u64;
-    }
-}
-
-/// What [`introduce`] will write.
-fn introduction_len<S>(slot: &Slot<S>, tell_time: Option<u64>) -> usize {
-    let time = if tell_time.is_some() {
-        record::TIME_LEN
-    } else {
-        0
-    };
-    let opened = if slot.conn.is_introduced {
-        0
-    } else {
-        record::OPENED_LEN
-    };
-    time + opened
-}
-
-/// The time, if this ring has not been told it for a while; and the connection, if not yet.
-pub(crate) fn introduce<S>(
-    writer: &mut Writer<'_>,
-    slot: &mut Slot<S>,
-    id: ConnectionId,
-    tell_time: Option<u64>,
-) {
-    if let Some(nanos) = tell_time {
-        writer.time(nanos);
-    }
-    if !slot.conn.is_introduced {
-        let opened = Opened {
-            peer: slot.peer(),
-            listener: slot.listener,
-            framing: slot.conn.framing,
-        };
-        writer.opened(id, &opened);
-        slot.conn.is_introduced = true;
-    }
-}
-
-/// Writes the gap that is pending, if any.
-pub(crate) fn tell_gap<S>(writer: &mut Writer<'_>, slot: &mut Slot<S>, id: ConnectionId) {
-    if let Some((reason, bytes, messages)) = slot.take_gap() {
-        writer.gap(
-            id,
-            &Gap {
-                reason,
-                bytes,
-                messages,
-            },
-        );
-    }
 }
 
 pub(crate) fn framing_of<'a, S>(listener: &'a Framing, slot: &Slot<S>) -> &'a Framing {
@@ -254,84 +155,41 @@ impl<N: Net> Reactor<N> {
 
         // Before anybody can see what became of them.
         self.counters.received.add(bytes as u64);
-        let old_part = self.staging.bytes(slot.part);
-        let fresh = &buf[at..at + bytes];
-        let parts = (old_part, fresh);
+        let parts = (self.staging.bytes(slot.part), &buf[at..at + bytes]);
         let scanned = cut(listening, &self.octet_limits, slot, parts, &mut self.cuts);
-        let is_going_on = goes_on(&self.cuts, staged > 0, slot.conn.partial().is_skipping());
-        let framing = framing_of(&listening.framing, slot);
-        let counts = self.rates.as_ref().is_some_and(|r| r.counts_messages());
-        let ended_in = |whole: &[u8]| match counts {
-            true => messages_in(framing, &self.cuts, whole),
-            false => 0,
-        };
-
-        // Put every piece in its place.
-        let total = staged + bytes;
         let mut read = Read {
             asked,
             bytes,
             scanned,
-            goes_on: is_going_on,
-            staged: total,
+            goes_on: goes_on(&self.cuts, staged > 0, slot.conn.partial().is_skipping()),
             ..Read::default()
         };
+        let counts = self.rates.as_ref().is_some_and(|r| r.counts_messages());
+        let framing = framing_of(&listening.framing, slot);
+        let pieces = Pieces {
+            key,
+            id,
+            slot,
+            tell_time,
+            room: buf,
+            places: [start, at, at + bytes],
+            cuts: &self.cuts,
+            counted_as: counts.then_some(framing),
+            staging: &mut self.staging,
+        };
         let used = match *self.cuts {
-            [Cut::Rest { start: 0 }] => {
-                read.copied = slot.stage(key, fresh, &mut self.staging);
-                drop(claim);
-                0
-            }
+            [Cut::Rest { start: 0 }] => pieces.stage(&mut read),
             [Cut::Messages { start: 0, end }]
             | [Cut::Messages { start: 0, end }, Cut::Rest { .. }]
-                if slot.gap().is_none() =>
+                if pieces.slot.gap().is_none() =>
             {
-                buf[start..at].copy_from_slice(old_part);
-                slot.unstage(&mut self.staging);
-                let whole = &buf[start..start + total];
-                let rest = &whole[end..];
-                read.messages = ended_in(whole);
-                read.staged = rest.len();
-                read.copied = staged + slot.stage(key, rest, &mut self.staging);
-                let mut writer = Writer::new(buf);
-                introduce(&mut writer, slot, id, tell_time);
-                writer.data_in_place(0, id, end);
-                read.published = writer.published;
-                let used = writer.at;
-                claim.commit(used, read.published);
-                used
+                pieces.publish_in_place(end, &mut read)
             }
-            _ => {
-                // Something is cut, discarded or wrong: records and gaps take turns, from a copy.
-                let whole = &mut self.scratch[..total];
-                whole[..staged].copy_from_slice(old_part);
-                whole[staged..].copy_from_slice(fresh);
-                slot.unstage(&mut self.staging);
-                read.messages = ended_in(whole);
-                let mut writer = Writer::new(buf);
-                introduce(&mut writer, slot, id, tell_time);
-                let placed = place(&mut writer, slot, id, &self.cuts, whole, &self.counters);
-                let rest = &whole[placed.rest..];
-                read.closing = placed.closing;
-                read.discarded = placed.discarded;
-                read.published = writer.published;
-                read.staged = rest.len();
-                read.copied = total + read.published as usize;
-                // The time alone is no reason to wake anybody: it is told with what comes next.
-                let used = match writer.at {
-                    record::TIME_LEN if tell_time.is_some() => 0,
-                    used => used,
-                };
-                claim.commit(used, read.published);
-                read.copied += slot.stage(key, rest, &mut self.staging);
-                used
-            }
+            _ => pieces.publish_piece_by_piece(&mut self.scratch, &self.counters, &mut read),
         };
+        claim.commit(used, read.published);
         if used > 0 {
-            lane.owe_wake(self.now);
-            if tell_time.is_some() {
-                lane.told_time = Some(self.now);
-            }
+            lane.handle_published(self.now, tell_time);
         }
         self.after_read(key, &read);
         Served::Read(bytes)
@@ -493,79 +351,6 @@ pub(super) fn goes_on(cuts: &[Cut], staged: bool, skips: bool) -> bool {
         }
     }
     skips && told == u64::from(staged)
-}
-
-/// What became of what was cut, beside the records.
-struct Placed {
-    discarded: u64,
-    /// Where the beginning of a message begins that is to be staged.
-    rest: usize,
-    closing: Option<CloseReason>,
-}
-
-/// Writes the cuts of `whole`: records and gaps take turns. A gap whose message goes on is not told yet.
-fn place<S>(
-    writer: &mut Writer<'_>,
-    slot: &mut Slot<S>,
-    id: ConnectionId,
-    cuts: &[Cut],
-    whole: &[u8],
-    counters: &Counters,
-) -> Placed {
-    let mut placed = Placed {
-        discarded: 0,
-        rest: whole.len(),
-        closing: None,
-    };
-    for cut in cuts {
-        match *cut {
-            Cut::Messages { start, end } => {
-                tell_gap(writer, slot, id);
-                writer.data(0, id, &whole[start..end]);
-            }
-            Cut::Truncated { start, end } => {
-                tell_gap(writer, slot, id);
-                let flags = record::WHOLE | record::TRUNCATED;
-                writer.data(flags, id, &whole[start..end]);
-            }
-            Cut::Discard {
-                bytes,
-                messages,
-                reason,
-            } => {
-                placed.discarded += bytes as u64;
-                counters.discarded.add(reason, bytes as u64);
-                add_gap(writer, slot, id, reason, bytes as u64, messages);
-            }
-            Cut::Rest { start } => placed.rest = start,
-            Cut::Close { reason } => placed.closing = Some(reason),
-        }
-    }
-    if !slot.conn.partial().is_skipping() {
-        tell_gap(writer, slot, id);
-    }
-    placed
-}
-
-/// Neighbouring gaps of one reason are one.
-pub(crate) fn add_gap<S>(
-    writer: &mut Writer<'_>,
-    slot: &mut Slot<S>,
-    id: ConnectionId,
-    reason: DiscardReason,
-    bytes: u64,
-    messages: u64,
-) {
-    match &mut slot.conn.more().gap {
-        Some((same, b, m)) if *same == reason => {
-            *b += bytes;
-            *m += messages;
-        }
-        _ => {
-            tell_gap(writer, slot, id);
-            slot.conn.more().gap = Some((reason, bytes, messages));
-        }
-    }
 }
 
 #[cfg(test)]

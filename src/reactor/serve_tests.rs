@@ -1,9 +1,13 @@
 //! Whatever a peer sends, what a read says fits the claim that was made for it.
 
+use super::super::Counters;
+use super::super::pieces::place;
+use super::super::writer::Writer;
 use super::*;
+use crate::close::DiscardReason;
 use crate::conn::Conn;
 use crate::frame::{Limits, OversizePolicy, Partial};
-use crate::peer::Peer;
+use crate::peer::{ConnectionId, Peer};
 use crate::ring::record::{Kind, Walk};
 use proptest::prelude::*;
 
@@ -134,9 +138,9 @@ impl Dense {
                 staged = whole;
                 continue;
             }
-            let mut writer = Writer::new(&mut claim);
-            introduce(&mut writer, &mut slot, id, Some(1));
-            let placed = place(&mut writer, &mut slot, id, &cuts, &whole, &counters);
+            let mut writer = Writer::new(&mut claim, id);
+            writer.introduce(&mut slot, Some(1));
+            let placed = place(&mut writer, &mut slot, &cuts, &whole, &counters);
             let used = writer.at;
             discarded += placed.discarded as usize;
             staged = whole[placed.rest..].to_vec();
