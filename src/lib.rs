@@ -184,7 +184,7 @@ pub use crate::consumer::{Batch, Consumer, Ended, Lag, Mark, Messages, Record, R
 pub use crate::frame::{Framer, Framing, MessageIter, ParseFramingError, Scan, framer_contract};
 pub use crate::net::Keepalive;
 pub use crate::peer::{ConnectionId, Peer};
-pub use crate::policy::{AtLimit, Budgets, LeastRate, Route};
+pub use crate::policy::{AtLimit, Budgets, Coalesce, LeastRate, Route};
 pub use crate::reactor::{Handle, Query, Reactor, RunError, Target, Turn};
 pub use crate::ring::Wake;
 pub use crate::status::{

@@ -22,7 +22,7 @@ const THREADS: u64 = 2;
 const SEEDS: u64 = 2_000;
 
 /// Every step of every machine, as their diagrams have them.
-const EDGES: [Edge; 39] = [
+const EDGES: [Edge; 41] = [
     ("connection", "open", "paused"),
     ("connection", "open", "draining, delivers"),
     ("connection", "open", "draining, discards"),
@@ -62,6 +62,8 @@ const EDGES: [Edge; 39] = [
     ("registration", "hang-up", "read"),
     ("ring", "flowing", "blocked"),
     ("ring", "blocked", "flowing"),
+    ("turns", "awake", "apart"),
+    ("turns", "apart", "awake"),
 ];
 
 /// These take some thousand seeds more.

@@ -143,9 +143,15 @@ impl Row {
         if self.traffic.framing == Framing::Line {
             own.extend(["tokio-lines", "tokio-chunks"]);
         }
-        let naps = [("library-200us", "200"), ("library-1ms", "1000")]
-            .map(|(name, micros)| Candidate::own("library").with(name, &["--coalesce", micros]));
-        let plain = own.into_iter().map(Candidate::own).chain(naps);
+        let apart = [
+            ("library-off", "off"),
+            ("library-200us", "200"),
+            ("library-1ms", "1000"),
+        ];
+        let apart = apart.map(|(name, coalesce)| {
+            Candidate::own("library").with(name, &["--coalesce", coalesce])
+        });
+        let plain = own.into_iter().map(Candidate::own).chain(apart);
         let with = |option: &'static str| {
             move |candidate: Candidate| {
                 let name = candidate.name.clone();

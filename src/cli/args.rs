@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanin::{
-    AtLimit, Config, Framing, LeastRate, Listen, OnConsumerStall, OnFull, OnOversize,
+    AtLimit, Coalesce, Config, Framing, LeastRate, Listen, OnConsumerStall, OnFull, OnOversize,
     PressureAction, Rate,
 };
 
@@ -105,9 +105,9 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = units::receive_buffer, help_heading = "Threads and memory")]
     pub(crate) receive_buffer: usize,
 
-    /// Read what comes within so short a time together: fewer wake-ups, and a message waits at most as much longer (10us to 10ms); or off
-    #[arg(long, value_name = "TIME", default_value = "off", value_parser = units::deadline, help_heading = "Threads and memory")]
-    pub(crate) coalesce: Deadline,
+    /// Read what comes within so short a time together: fewer wake-ups, and a message waits at most as much longer (10us to 10ms); auto: 100us, and only while messages come very fast; or off
+    #[arg(long, value_name = "TIME", default_value = "auto", value_parser = units::coalesce, help_heading = "Threads and memory")]
+    pub(crate) coalesce: Coalesce,
     /// Reads for one consumer's ring in a turn of a reactor, before the other rings have theirs
     #[arg(
         long,
@@ -306,7 +306,7 @@ impl Serve {
         config.per_source.ipv6_prefix = self.source_prefix;
         config.staging_bytes = self.staging;
         config.receive_buffer = self.receive_buffer;
-        config.coalesce = self.coalesce.0;
+        config.coalesce = self.coalesce;
         config.budgets.reads = self.read_budget;
         config.budgets.bytes = self.byte_budget;
         config.budgets.accepts = self.accept_budget;

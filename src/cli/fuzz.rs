@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use clap::Parser;
-use fanin::{Config, OnOversize};
+use fanin::{Coalesce, Config, OnOversize};
 
 use super::args::{Cli, Command, Serve, in_options};
 use super::file::{ConfigFile, Source};
@@ -115,7 +115,10 @@ fn took(config: &Config, option: &str, value: &str) {
         "--read-budget" => assert_eq!(config.budgets.reads, count()),
         "--byte-budget" => assert_eq!(config.budgets.bytes, size()),
         "--accept-budget" => assert_eq!(config.budgets.accepts, count()),
-        "--coalesce" => assert_eq!(config.coalesce, time()),
+        "--coalesce" => match (config.coalesce, value) {
+            (Coalesce::Auto, "auto") | (Coalesce::Off, "off") => {}
+            (apart, _) => assert_eq!(Some(apart), time().map(Coalesce::Apart)),
+        },
         "--idle-timeout" => assert_eq!(config.deadlines.idle, time()),
         "--message-timeout" => assert_eq!(config.deadlines.message, time()),
         "--stall-timeout" => assert_eq!(config.deadlines.stall, time()),
@@ -194,13 +197,20 @@ fn said_again(serve: &Serve, config: &Config) -> impl Iterator<Item = String> {
         ("stall-timeout", config.deadlines.stall),
         ("max-age", config.deadlines.age),
         ("user-timeout", config.user_timeout),
-        ("coalesce", config.coalesce),
     ] {
         say(
             option,
             deadline.map_or("off".to_owned(), |time| Brief(time).to_string()),
         );
     }
+    say(
+        "coalesce",
+        match config.coalesce {
+            Coalesce::Apart(time) => Brief(time).to_string(),
+            Coalesce::Off => "off".to_owned(),
+            _ => "auto".to_owned(),
+        },
+    );
     say(
         "keepalive",
         match config.keepalive.idle {

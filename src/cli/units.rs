@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use fanin::{Bytes, ParseBytesError};
+use fanin::{Bytes, Coalesce, ParseBytesError};
 
 /// Bytes.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
@@ -21,6 +21,17 @@ pub(crate) fn receive_buffer(text: &str) -> Result<usize, String> {
             Ok(0) => Err("nothing could be received; the kernel's own size is `auto`".to_owned()),
             Ok(bytes) => Ok(bytes),
             Err(reason) => Err(format!("{reason}, or `auto`")),
+        },
+    }
+}
+
+pub(crate) fn coalesce(text: &str) -> Result<Coalesce, String> {
+    match text {
+        "auto" => Ok(Coalesce::Auto),
+        "off" => Ok(Coalesce::Off),
+        _ => match duration(text) {
+            Ok(time) => Ok(Coalesce::Apart(time)),
+            Err(reason) => Err(format!("{reason}, or `auto` or `off`")),
         },
     }
 }
@@ -96,6 +107,11 @@ mod tests {
         assert_eq!(receive_buffer("1KiB"), Ok(1024));
         assert!(receive_buffer("0").unwrap_err().contains("auto"));
         assert!(receive_buffer("some").unwrap_err().contains("auto"));
+        let apart = |micros| Ok(Coalesce::Apart(Duration::from_micros(micros)));
+        assert_eq!(coalesce("200us"), apart(200));
+        assert_eq!(coalesce("auto"), Ok(Coalesce::Auto));
+        assert_eq!(coalesce("off"), Ok(Coalesce::Off));
+        assert!(coalesce("some").unwrap_err().contains("auto"));
         assert_eq!(deadline("off"), Ok(Deadline(None)));
         assert_eq!(deadline("5m"), Ok(Deadline(Some(Duration::from_secs(300)))));
     }

@@ -178,7 +178,7 @@ impl Checked {
                 route: config.route,
                 reroute: config.on_consumer_gone == OnConsumerGone::Reroute,
                 drain_timeout: config.drain_timeout,
-                coalesce: config.coalesce,
+                coalesce: self.coalesce(),
                 budgets: config.budgets,
                 at_limit: config.at_max_connections,
                 admission: admission.clone(),
@@ -215,18 +215,14 @@ impl Checked {
             .zip(parked)
             .enumerate()
             .map(|(index, (ends, parked))| {
-                let consumer = Consumer::new(
+                Consumer::new(
                     index,
                     ends,
                     parked,
                     framings.clone(),
                     batch,
                     config.max_connections,
-                );
-                match config.on_full {
-                    OnFull::Discard => consumer.without_dozes(),
-                    _ => consumer,
-                }
+                )
             })
             .collect();
         let handle = Handle {

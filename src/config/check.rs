@@ -7,12 +7,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::listen::twice;
-use super::{Config, ListenAddr, OnOversize};
+use super::{Config, ListenAddr, OnFull, OnOversize};
 use crate::bytes::Bytes;
 use crate::conn::MORE_BYTES;
 use crate::frame::{Framing, OversizePolicy};
 use crate::peer::{MAX_REACTORS, MAX_SLOTS};
-use crate::policy::LeastRate;
+use crate::policy::{Coalesce, LeastRate};
 use crate::reactor::{
     LARGEST_READ, MARKS, SMALLEST_READ, claim_len, slot_bytes, staging_class, staging_most,
 };
@@ -187,8 +187,10 @@ impl Config {
             );
         }
         let legal = Duration::from_micros(10)..=Duration::from_millis(10);
-        if let Some(apart) = self.coalesce.filter(|apart| !legal.contains(apart)) {
-            let reason = "10us to 10ms are possible, or nothing".into();
+        if let Coalesce::Apart(apart) = self.coalesce
+            && !legal.contains(&apart)
+        {
+            let reason = "10us to 10ms are possible, or `auto` or `off`".into();
             refuse("coalesce", format!("{apart:?}"), reason);
         }
         if self.backlog == 0 {
@@ -351,6 +353,14 @@ impl Checked {
     /// For each reactor. Shared out, not shared: a reactor asks nobody before it reads.
     pub(super) fn staging_bytes(&self) -> usize {
         (self.config.staging_bytes / self.config.reactors).max(self.config.max_message)
+    }
+
+    /// A ring that loses what it has no room for is not to be filled in bursts, unless somebody says so.
+    pub(super) fn coalesce(&self) -> Coalesce {
+        match (self.config.coalesce, self.config.on_full) {
+            (Coalesce::Auto, OnFull::Discard) => Coalesce::Off,
+            (said, _) => said,
+        }
     }
 
     /// The sum of promise 1, with its terms.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::frame::Framing;
 use crate::net::Keepalive;
-use crate::policy::{AtLimit, Budgets, LeastRate, Route};
+use crate::policy::{AtLimit, Budgets, Coalesce, LeastRate, Route};
 
 pub use self::bind::{BindError, Fanin};
 pub use self::check::{Checked, ConfigError, ConfigErrors};
@@ -75,10 +75,8 @@ pub struct Config {
     /// to what `net.ipv4.tcp_rmem` allows. Few senders that are distant are not held up then; many that are paused
     /// hold megabytes each in the kernel.
     pub receive_buffer: usize,
-    /// Turns of a reactor begin so far apart, unless there is something left to do: messages that come close
-    /// together cost one wake-up then. No byte waits longer for that, beside the kernel's slack of some 50 µs;
-    /// and less where much comes. 10 µs to 10 ms; `None`: not at all.
-    pub coalesce: Option<Duration>,
+    /// Whether messages that come close together are read together, which costs less, and makes them wait.
+    pub coalesce: Coalesce,
     /// What is done in one turn of a reactor before others have theirs.
     pub budgets: Budgets,
     /// `listen(2)`'s backlog.
@@ -256,7 +254,7 @@ impl Default for Config {
             per_source: PerSource::default(),
             staging_bytes: 64 << 20,
             receive_buffer: 64 << 10,
-            coalesce: None,
+            coalesce: Coalesce::Auto,
             budgets: Budgets::default(),
             backlog: 1024,
             deadlines: Deadlines::default(),

@@ -12,7 +12,6 @@ use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
-use self::doze::{DOZE, Doze, LONGEST};
 use self::peers::Peers;
 use self::record::wall;
 use crate::frame::Framing;
@@ -21,7 +20,6 @@ use crate::ring::record::{Kind, Walk};
 use crate::ring::{End, Parked, RingConsumer};
 
 mod batch;
-mod doze;
 mod ended;
 #[cfg(feature = "fuzz")]
 pub(crate) mod model;
@@ -75,7 +73,6 @@ pub struct Consumer {
     /// The ring to look at first. It moves on with every release, so that a batch that was dropped
     /// comes again at once, and no ring waits for another.
     turn: usize,
-    doze: Doze,
     /// One holder at a time, whatever the fields may become.
     not_sync: PhantomData<Cell<()>>,
 }
@@ -138,15 +135,8 @@ impl Consumer {
             framings,
             batch_max,
             turn: 0,
-            doze: Doze::new(batch_max, Instant::now()),
             not_sync: PhantomData,
         }
-    }
-
-    /// What comes to its rings while they are full is lost: it looks as soon as it is woken.
-    pub(crate) fn without_dozes(self) -> Self {
-        let doze = Doze::new(0, Instant::now());
-        Self { doze, ..self }
     }
 
     /// Which consumer this is, from 0.
@@ -155,9 +145,6 @@ impl Consumer {
     }
 
     /// The next batch; sleeps until there is one.
-    ///
-    /// While some 500 MB a second come, and less than 16 KiB with each wake-up, it looks again after 0.1 ms instead of
-    /// being woken, until half as much comes. Not where a full ring loses messages.
     ///
     /// # Errors
     ///
@@ -381,19 +368,7 @@ impl Consumer {
     }
 
     fn sleep_until(&mut self, deadline: Option<Instant>) -> Result<Option<Mark>, Ended> {
-        self.doze_or_sleep(deadline, thread::sleep)
-    }
-
-    fn doze_or_sleep(
-        &mut self,
-        deadline: Option<Instant>,
-        doze: impl FnOnce(Duration),
-    ) -> Result<Option<Mark>, Ended> {
         let mut found = self.look();
-        if matches!(found, Ok(None)) && self.may_doze(deadline, Instant::now()) {
-            doze(DOZE);
-            found = self.look();
-        }
         while matches!(found, Ok(None)) {
             found = self.register(this_thread());
             if !matches!(found, Ok(None)) {
@@ -411,13 +386,6 @@ impl Consumer {
             found = self.look();
         }
         found
-    }
-
-    /// Nothing is left: is it worth to look again in a moment, and is there the time?
-    fn may_doze(&mut self, deadline: Option<Instant>, now: Instant) -> bool {
-        let taken = self.rings.iter().map(|desk| desk.ring.delivered()).sum();
-        let is_worth_it = self.doze.handle_nothing(taken, now);
-        is_worth_it && deadline.is_none_or(|at| at >= now + LONGEST)
     }
 }
 

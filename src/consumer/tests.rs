@@ -269,50 +269,6 @@ fn waiting_has_an_end_and_a_task_is_woken() {
     );
 }
 
-/// It takes little often; when it next asks, at the time that is returned, it has come to a pace.
-fn at_a_pace(producer: &mut Producer, consumer: &mut Consumer) -> Instant {
-    // Later than anything before: here its pace is looked at, and begins anew.
-    let start = Instant::now() + Duration::from_secs(3600);
-    for _ in 0..60 {
-        assert!(!consumer.may_doze(None, start));
-        data(producer, 1, 0, &[b'x'; 1024]);
-        consumer.try_next().unwrap().unwrap().release();
-    }
-    start + LONGEST
-}
-
-#[test]
-fn a_doze_ends_before_a_deadline_and_is_nothing_for_a_ring_that_loses() {
-    let (mut producers, mut consumer) = consumer(1, 64 << 10);
-    let producer = &mut producers[0];
-    opened(producer, 1);
-    let now = at_a_pace(producer, &mut consumer);
-    assert!(consumer.may_doze(None, now));
-    assert!(consumer.may_doze(Some(now + LONGEST), now));
-    assert!(!consumer.may_doze(Some(now + LONGEST - Duration::from_nanos(1)), now));
-    let mut lossy = consumer.without_dozes();
-    let now = at_a_pace(producer, &mut lossy);
-    assert!(!lossy.may_doze(None, now));
-}
-
-#[test]
-fn who_dozes_looks_again_and_nobody_has_to_wake_it() {
-    let (mut producers, mut consumer) = consumer(1, 4096);
-    consumer.doze = Doze::always();
-    let end = Instant::now() + Duration::from_secs(60);
-    let found = consumer.doze_or_sleep(Some(end), |time| {
-        assert_eq!(time, DOZE);
-        opened(&mut producers[0], 1);
-    });
-    assert!(found.unwrap().is_some());
-    consumer.try_next().unwrap().unwrap().release();
-    // What a doze does not bring is waited for as ever.
-    let end = Instant::now() + Duration::from_millis(1);
-    let found = consumer.doze_or_sleep(Some(end), |_| ());
-    assert!(found.unwrap().is_none());
-    assert!(Instant::now() >= end);
-}
-
 #[test]
 fn what_waits_behind_the_wrap_is_as_old_as_it_is() {
     let (mut producers, mut consumer) = consumer(1, 4096);

@@ -3,6 +3,7 @@
 //! In: facts. Out: a choice. Never here: a connection, a ring, a clock.
 
 mod budgets;
+mod coalesce;
 mod eviction;
 mod fairness;
 mod pressure;
@@ -14,6 +15,8 @@ mod victim;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub use self::budgets::Budgets;
+pub use self::coalesce::Coalesce;
+pub(crate) use self::coalesce::Spacing;
 pub use self::eviction::AtLimit;
 pub(crate) use self::eviction::{AtRest, Victim};
 pub(crate) use self::fairness::{Fairness, Mean, Share, Shares, WORDS};

@@ -9,7 +9,6 @@ mod arena;
 mod bulk;
 #[cfg(feature = "sim")]
 mod check;
-mod coalesce;
 mod common;
 mod control;
 mod counters;
@@ -50,7 +49,6 @@ pub(crate) use self::arena::{class as staging_class, most as staging_most};
 use self::bulk::Bulk;
 #[cfg(feature = "sim")]
 pub(crate) use self::check::{Seen, Sight};
-use self::coalesce::Coalesce;
 pub(crate) use self::common::{Both, Common, table_bytes};
 use self::control::{COMMANDS, Command};
 pub use self::control::{Handle, Query, Target};
@@ -82,7 +80,7 @@ use crate::frame::{Cut, Framing, Limits};
 use crate::net::{Event, Mio, Net, Token, Watch};
 use crate::peer::ConnectionId;
 use crate::policy::Budgets;
-use crate::policy::{AtLimit, Fairness, LeastRate, Route};
+use crate::policy::{AtLimit, Coalesce, Fairness, LeastRate, Route, Spacing};
 use crate::status::ClosedInfo;
 
 /// A turn that takes longer is counted.
@@ -138,7 +136,7 @@ pub(crate) struct Parts<L> {
     pub(crate) route: Route,
     pub(crate) reroute: bool,
     pub(crate) drain_timeout: Duration,
-    pub(crate) coalesce: Option<Duration>,
+    pub(crate) coalesce: Coalesce,
     pub(crate) budgets: Budgets,
     pub(crate) at_limit: AtLimit,
     pub(crate) admission: Arc<Admission>,
@@ -204,7 +202,8 @@ pub struct Reactor<N: Net = Mio> {
     route: Route,
     reroute: bool,
     drain_timeout: Duration,
-    coalesce: Option<Coalesce>,
+    /// If turns are ever to begin apart.
+    spacing: Option<Spacing>,
     /// When there are chores at the latest.
     due: Duration,
     budgets: Budgets,
@@ -294,7 +293,7 @@ impl<N: Net> Reactor<N> {
             route: parts.route,
             reroute: parts.reroute,
             drain_timeout: parts.drain_timeout,
-            coalesce: parts.coalesce.map(Coalesce::new),
+            spacing: Spacing::new(parts.coalesce),
             due: NEVER,
             budgets: parts.budgets,
             at_limit: parts.at_limit,
@@ -357,7 +356,7 @@ impl<N: Net> Reactor<N> {
             return self.ended();
         }
         let timeout = self.patience(*now, at_most);
-        let timeout = self.coalesce(*now, timeout);
+        let timeout = self.nap(*now, timeout);
         self.events.clear();
         let woken = self
             .net

@@ -14,6 +14,7 @@ use super::lane::Flow;
 use super::stalled::Pace;
 use super::{Gate, Lane, Phase, Reactor, tick_of, tick_time};
 use crate::conn::{Tick, has_come};
+use crate::edges;
 use crate::net::Net;
 
 /// Later than any deadline.
@@ -39,6 +40,26 @@ impl<N: Net> Reactor<N> {
             soonest = soonest.min(now.saturating_add(most));
         }
         (soonest != NEVER).then(|| soonest.saturating_sub(now))
+    }
+
+    /// Before a wait of at most `timeout`: the next turn is not to begin too soon after the last one. Returns what is
+    /// left to be waited.
+    pub(super) fn nap(&mut self, now: Duration, timeout: Option<Duration>) -> Option<Duration> {
+        let Some(spacing) = &mut self.spacing else {
+            return timeout;
+        };
+        let received = self.counters.received.read();
+        let before = spacing.label();
+        let apart = spacing.handle_turn(self.events.len(), received, now);
+        if spacing.label() != before {
+            edges::note("turns", before, spacing.label());
+        }
+        let left = (self.now + apart).saturating_sub(now);
+        let nap = timeout.map_or(left, |timeout| left.min(timeout));
+        if !nap.is_zero() {
+            self.net.nap(nap);
+        }
+        timeout.map(|timeout| timeout - nap)
     }
 
     /// Is there more to do than to read? `woken`: somebody woke this reactor.

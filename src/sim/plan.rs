@@ -11,7 +11,7 @@ use crate::config::{
 };
 use crate::frame::Framing;
 use crate::net::sim::{Fault, Faults, Random};
-use crate::policy::{AtLimit, LeastRate, Route};
+use crate::policy::{AtLimit, Coalesce, LeastRate, Route};
 
 /// How a peer ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,7 +226,7 @@ fn config(random: &mut Random) -> Config {
     config.drain_timeout = ms(random.within(100..=2000));
     // Seldom: time that passes within a turn is an excuse for whatever is late.
     if random.permille(150) {
-        config.coalesce = random.one_of(&[Some(ms(1)), Some(ms(10))]);
+        config.coalesce = Coalesce::Apart(random.one_of(&[ms(1), ms(10)]));
     }
     if random.permille(100) {
         let budgets = &mut config.budgets;

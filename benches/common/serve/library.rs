@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanin::{Batch, Config, Fanin, ListenAddr, Record, Turn};
+use fanin::{Batch, Coalesce, Config, Fanin, ListenAddr, Record, Turn};
 
 use super::thread;
 use crate::common::framing::Framing;
@@ -20,8 +20,11 @@ fn bind(listener: TcpListener, args: &[String], framing: Framing) -> Fanin {
     config.consumers = number(args, "--consumers", 1);
     config.reactors = number(args, "--reactors", 1);
     config.ring_bytes = option(args, "--ring").map(|_| number(args, "--ring", 0));
-    config.coalesce = option(args, "--coalesce")
-        .map(|micros| Duration::from_micros(micros.parse().expect("microseconds")));
+    config.coalesce = match option(args, "--coalesce") {
+        None => Coalesce::Auto,
+        Some("off") => Coalesce::Off,
+        Some(time) => Coalesce::Apart(Duration::from_micros(time.parse().expect("microseconds"))),
+    };
     config.max_message = number(args, "--max-message", config.max_message);
     if args.iter().any(|arg| arg == "--autotune") {
         config.receive_buffer = 0;

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use super::super::Turn;
-use super::super::coalesce::Coalesce;
+use super::super::{Coalesce, Spacing, Turn};
 use super::stage::{CLOCKS, EAGAIN, Stage};
 
 #[test]
 fn turns_begin_apart_unless_there_is_something_to_do() {
     let apart = Duration::from_micros(200);
     let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
-    stage.reactor.coalesce = Some(Coalesce::new(apart));
+    stage.reactor.spacing = Spacing::new(Coalesce::Apart(apart));
     let time = |stage: &Stage| stage.script.time.get();
     let began = time(&stage);
     stage.connect(1);
