@@ -327,7 +327,7 @@ impl Reactor<SimNet> {
             place => place != Place::Lingering,
         };
         assert!(
-            !waits || truth.unread > 0 || truth.is_unknown || !conn.has_finished(),
+            !waits || truth.unread > 0 || truth.is_unknown || conn.peer_end() == PeerEnd::Sending,
             "{key}: has nothing more to say, and keeps its descriptor: {:?} {conn:?}",
             slot.place
         );

@@ -9,6 +9,7 @@ use super::slots::Place;
 use super::writer::Writer;
 use super::{LARGEST_READ, REMEMBERED, Reactor, TICK, system};
 use crate::close::{CloseReason, DiscardReason, Farewell};
+use crate::conn::PeerEnd;
 use crate::frame::{self, AtEnd, Framing};
 use crate::net::Net;
 use crate::ring::record::{self, Closed};
@@ -48,18 +49,29 @@ impl<N: Net> Reactor<N> {
         self.rearm(key);
     }
 
-    /// Who has finished with nothing unread holds no descriptor from now on. Most of those who finished in
-    /// this turn have been read to their end. But who still stands in a FIFO may find its ring full by the time
-    /// at which a read would say so.
+    /// Who has left with nothing unread holds no descriptor from now on. Most of those who left in this turn
+    /// have been read to their end. But who still stands in a FIFO may find its ring full by the time at which a
+    /// read would say so.
     pub(super) fn let_go(&mut self) {
         let mut leaving = std::mem::take(&mut self.leaving);
         for key in leaving.drain(..) {
-            let slot = &self.slots[key];
-            if slot.stream.is_some() && slot.conn.has_finished() && self.is_drained(key) {
-                self.end(key, CloseReason::Eof);
-            }
+            self.end_if_gone(key);
         }
         self.leaving = leaving;
+    }
+
+    /// Ends whoever has left, if the kernel holds nothing of it. Did it?
+    pub(super) fn end_if_gone(&mut self, key: u32) -> bool {
+        let slot = &self.slots[key];
+        let end = slot.conn.peer_end();
+        if slot.stream.is_none() || end == PeerEnd::Sending || !self.is_drained(key) {
+            return false;
+        }
+        match end {
+            PeerEnd::Reset { .. } => self.end_broken(key),
+            _ => self.end(key, CloseReason::Eof),
+        }
+        true
     }
 
     /// Ends a connection that is broken and holds nothing unread. What broke it only a read tells: RST, or

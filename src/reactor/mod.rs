@@ -458,19 +458,14 @@ impl<N: Net> Reactor<N> {
             }
             Place::Lingering | Place::Dead => false,
         };
-        let has_left = event.error || event.read_closed;
         if !waits {
-            if has_left && !event.error {
+            if event.error || event.read_closed {
                 self.leaving.push(key);
             }
             return self.enqueue(key);
         }
-        if has_left && self.is_drained(key) {
-            return if event.error {
-                self.end_broken(key)
-            } else {
-                self.end(key, CloseReason::Eof)
-            };
+        if self.end_if_gone(key) {
+            return;
         }
         // Paused: who sends on is switched to the mask that is silent for it.
         let slot = &mut self.slots[key];

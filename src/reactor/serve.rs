@@ -240,10 +240,8 @@ impl<N: Net> Reactor<N> {
             self.note_drained(key);
             self.owe(key);
             self.begin_rest(key);
-        } else if self.slots[key].conn.has_finished() && self.is_drained(key) {
-            // Not by another read: until its turn comes the ring may be full, and hold its descriptor.
-            self.end(key, CloseReason::Eof);
-        } else {
+        } else if !self.end_if_gone(key) {
+            // Who is gone is not ended by another read: until that the ring may be full, and hold its descriptor.
             self.enqueue(key);
         }
         self.rearm_after_read(key);

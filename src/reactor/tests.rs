@@ -317,6 +317,30 @@ fn who_breaks_while_its_ring_is_full_ends_for_the_reason_that_the_kernel_gives()
     }
 }
 
+/// No other event will say so: who stands behind those that fill the ring has to be asked in time.
+#[test]
+fn who_breaks_in_the_turn_that_fills_its_ring_holds_no_descriptor() {
+    let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
+    // 0, 2 and 4 belong to the first ring.
+    stage.connect(5);
+    stage.send(2, b"one\n");
+    for fills in [0, 4] {
+        stage.put(fills, &b"0123456789012345678901234567890\n".repeat(3000));
+    }
+    stage.script.read_error.set(ETIMEDOUT);
+    stage.script.events.borrow_mut().push(Event {
+        token: token(stage.reactor.slots[2].generation, 2),
+        readable: true,
+        read_closed: true,
+        error: true,
+    });
+    stage.turn();
+    assert!(stage.reactor.lanes[0].is_blocked());
+    let slot = &stage.reactor.slots[2];
+    assert!(slot.stream.is_none(), "it holds a descriptor");
+    assert_eq!(slot.conn.reason(), Some(CloseReason::System(110)));
+}
+
 /// Once it is known to be too large the rest is skipped; that is no other message.
 #[test]
 fn a_message_that_turns_out_too_large_keeps_its_deadline() {
