@@ -15,7 +15,8 @@
 
 /// Segments are at least so large; one holds a block of the highest order at least.
 const SEGMENT: usize = 1 << 20;
-/// What the allocator takes for a segment beside its bytes: its marks, and what is left of the last pages.
+/// What the allocator takes for a segment beside its bytes: its marks, what is left of the last pages, and its
+/// place in what goes over all.
 const SEGMENT_EDGES: usize = 3 * 4096;
 
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Arena {
     /// Units that may still come in further segments.
     left: usize,
     segments: Vec<Segment>,
+    /// What each of them has free, as the root of its tree says: side by side, where they are gone through.
+    free: Vec<u8>,
     used: usize,
 }
 
@@ -85,6 +88,7 @@ impl Arena {
             per_segment,
             left: budget / unit,
             segments: Vec::new(),
+            free: Vec::new(),
             used: 0,
         }
     }
@@ -121,7 +125,7 @@ impl Arena {
 
     /// The bytes of the largest block that could be had, if `own` were given back; 0: none.
     pub(crate) fn largest_free(&self, own: Option<Block>) -> usize {
-        let held = self.segments.iter().map(|segment| segment.tree[1]);
+        let held = self.free.iter().copied();
         let joined = own.map_or(0, |own| self.segments[own.segment as usize].free_with(own));
         let held = match held.max().unwrap_or(0).max(joined) {
             0 => 0,
@@ -133,13 +137,14 @@ impl Arena {
     /// A block for so many bytes. The smallest that is free is split, so that large ones stay whole.
     pub(crate) fn take(&mut self, len: usize) -> Option<Block> {
         let order = self.order(len);
-        let free = self.segments.iter().map(|segment| segment.tree[1]);
+        let free = self.free.iter().copied();
         let fitting = free.enumerate().filter(|(_, free)| *free > order);
         let segment = match fitting.min_by_key(|(_, free)| *free) {
             Some((segment, _)) => segment,
             None => self.grow(order)?,
         };
         let at = self.segments[segment].take(order);
+        self.note_free(segment);
         self.used += self.unit << order;
         Some(Block {
             segment: segment as u32,
@@ -155,15 +160,21 @@ impl Arena {
             return None;
         }
         self.left -= units;
-        self.segments
-            .push(Segment::new(units, self.per_segment, self.unit));
+        let segment = Segment::new(units, self.per_segment, self.unit);
+        self.free.push(segment.tree[1]);
+        self.segments.push(segment);
         Some(self.segments.len() - 1)
+    }
+
+    fn note_free(&mut self, segment: usize) {
+        self.free[segment] = self.segments[segment].tree[1];
     }
 
     /// Gives a block back. Its bytes are what they were until another is taken and written to.
     pub(crate) fn give_back(&mut self, block: Block) {
         self.used -= self.room(block);
         self.segments[block.segment as usize].give_back(block);
+        self.note_free(block.segment as usize);
     }
 
     pub(crate) fn bytes(&self, block: Block) -> &[u8] {
