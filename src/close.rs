@@ -240,7 +240,7 @@ reasons! {
         Staging => "staging",
         /// Somebody asked for it through [`Handle::pause`](crate::Handle::pause).
         Operator => "operator",
-        /// What it may send, or its listener may take, in a second is used up for now.
+        /// What it, its source or its listener may send in a second is used up for now.
         Rate => "rate",
     }
 }

@@ -61,7 +61,7 @@ pub trait Net {
         std::thread::sleep(time);
     }
 
-    /// Monotonic time since the network was made; the reactor asks twice a turn.
+    /// Monotonic time since the network was made; the reactor asks two or three times a turn.
     fn now(&self) -> Duration;
 
     /// What clocks for people said then, which was just now.

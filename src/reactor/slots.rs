@@ -30,7 +30,7 @@ pub(crate) enum Place {
     Owing,
     /// Until staging has room.
     Staging,
-    /// Until its listener's bucket has something for it.
+    /// Until the bucket of its listener or its source has something for it.
     Rate,
     /// Read into scratch and counted, until its peer has finished.
     Lingering,

@@ -40,10 +40,11 @@ impl Parked {
     ///
     /// The lock is held elsewhere only for the length of one `Option::take`.
     pub(crate) fn prepare(&self, waker: Waker) {
-        {
-            let mut slot = self.waker.lock().unwrap_or_else(|e| e.into_inner());
-            *slot = Some(waker);
-        }
+        let mut slot = self.waker.lock().unwrap_or_else(|e| e.into_inner());
+        let former = slot.replace(waker);
+        drop(slot);
+        // Somebody else's code runs under no lock of ours.
+        drop(former);
         // Release: whoever reads this `true` finds the lock of the registration above free.
         self.parked.store(true, Ordering::Release);
         // Between "I sleep" and the last look. Its partner stands in `notify_each`, between what was
