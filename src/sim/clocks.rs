@@ -250,7 +250,9 @@ impl Clocks {
             clock.live_since = clock.live;
         }
         clock.came.push_back((clock.live, seen.received));
-        let long_ago = |(at, _): &(Duration, u64)| *at + 4 * least.window < clock.live;
+        // What nobody could use is no part of the time for which it is kept.
+        let kept = 4 * least.window + clock.excuse;
+        let long_ago = |(at, _): &(Duration, u64)| *at + kept < clock.live;
         while clock.came.get(1).is_some_and(long_ago) {
             clock.came.pop_front();
         }
