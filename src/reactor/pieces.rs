@@ -23,8 +23,11 @@ pub(super) struct Pieces<'a, S> {
     pub(super) tell_time: Option<u64>,
     /// The claim.
     pub(super) room: &'a mut [u8],
-    /// Where in it the staged part belongs, where what was read begins, and where that ends.
-    pub(super) places: [usize; 3],
+    /// Where in it the staged part belongs.
+    pub(super) start: usize,
+    /// Where what was read begins, and where it ends.
+    pub(super) at: usize,
+    pub(super) end: usize,
     pub(super) cuts: &'a [Cut],
     /// How to count messages, if that is asked for.
     pub(super) counted_as: Option<&'a Framing>,
@@ -35,24 +38,22 @@ pub(super) struct Pieces<'a, S> {
 impl<S> Pieces<'_, S> {
     /// All of it belongs to one message, which is not whole yet.
     pub(super) fn stage(self, read: &mut Read) -> usize {
-        let [start, at, end] = self.places;
-        read.staged = end - start;
-        let fresh = &self.room[at..end];
+        read.staged = self.end - self.start;
+        let fresh = &self.room[self.at..self.end];
         read.copied = self.slot.stage(self.key, fresh, self.staging);
         0
     }
 
     /// Whole messages up to `whole`, which stay where they were read to, and perhaps the beginning of one more.
     pub(super) fn publish_in_place(self, whole: usize, read: &mut Read) -> usize {
-        let [start, at, end] = self.places;
         let old_part = self.staging.bytes(self.slot.part);
-        self.room[start..at].copy_from_slice(old_part);
+        self.room[self.start..self.at].copy_from_slice(old_part);
         self.slot.unstage(self.staging);
-        let all = &self.room[start..end];
+        let all = &self.room[self.start..self.end];
         let rest = &all[whole..];
         read.messages = self.messages_in(all);
         read.staged = rest.len();
-        read.copied = (at - start) + self.slot.stage(self.key, rest, self.staging);
+        read.copied = (self.at - self.start) + self.slot.stage(self.key, rest, self.staging);
         let mut writer = Writer::new(self.room, self.id);
         writer.introduce(self.slot, self.tell_time);
         writer.data_in_place(0, whole);
@@ -67,11 +68,10 @@ impl<S> Pieces<'_, S> {
         counters: &Counters,
         read: &mut Read,
     ) -> usize {
-        let [start, at, end] = self.places;
-        let all = &mut scratch[..end - start];
-        let (old_part, fresh) = all.split_at_mut(at - start);
+        let all = &mut scratch[..self.end - self.start];
+        let (old_part, fresh) = all.split_at_mut(self.at - self.start);
         old_part.copy_from_slice(self.staging.bytes(self.slot.part));
-        fresh.copy_from_slice(&self.room[at..end]);
+        fresh.copy_from_slice(&self.room[self.at..self.end]);
         self.slot.unstage(self.staging);
         read.messages = self.messages_in(all);
         let mut writer = Writer::new(self.room, self.id);

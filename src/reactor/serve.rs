@@ -172,7 +172,9 @@ impl<N: Net> Reactor<N> {
             slot,
             tell_time,
             room: buf,
-            places: [start, at, at + bytes],
+            start,
+            at,
+            end: at + bytes,
             cuts: &self.cuts,
             counted_as: counts.then_some(framing),
             staging: &mut self.staging,
@@ -329,10 +331,14 @@ pub(super) fn cut<S, L>(
         Framing::Octet => octet_limits,
         _ => &listening.limits,
     };
-    let mut partial = slot.conn.partial();
-    let scanned = frame::cut(framing, limits, &mut partial, staged, fresh, cuts);
-    *slot.conn.partial_mut() = partial;
-    scanned
+    frame::cut(
+        framing,
+        limits,
+        slot.conn.partial_mut(),
+        staged,
+        fresh,
+        cuts,
+    )
 }
 
 /// Does all that was read belong to a message that had begun before, and goes on? `staged`: its beginning
