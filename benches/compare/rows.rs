@@ -230,12 +230,25 @@ fn named_by_its_traffic(text: &str) -> Result<Row, String> {
     Ok(row.mib(mib))
 }
 
+/// Bytes of a line with its time in it.
+const STAMPED: usize = 64;
+
+/// A second and a half of so many lines a second, each with the time in it.
+const fn latency(name: &'static str, title: &'static str, rate: usize) -> Row {
+    let traffic = Traffic {
+        bytes: rate * STAMPED * 3 / 2,
+        ..traffic(Framing::Line, STAMPED, 100, STAMPED)
+    };
+    row(name, title, traffic)
+        .manner(Manner::Paced(rate as u32))
+        .special(Special::Latency)
+}
+
 fn all() -> Vec<Row> {
     use Framing::{Line, Octet, U32};
     let bulk = |framing, size| traffic(framing, size, 50, BULK);
     let four = |framing, size| traffic(framing, size, 50, 4 * size);
     let small = |connections| traffic(Line, 256, connections, 1 << 10);
-    const STAMPED: usize = 64;
     vec![
         row("lines-64", "64-byte lines", bulk(Line, 64)),
         row("lines-256", "256-byte lines", bulk(Line, 256)),
@@ -264,16 +277,9 @@ fn all() -> Vec<Row> {
             },
         )
         .manner(Manner::Short),
-        row(
-            "latency",
-            "20,000 lines a second, send to consumer",
-            Traffic {
-                bytes: 20_000 * STAMPED * 3 / 2,
-                ..traffic(Line, STAMPED, 100, STAMPED)
-            },
-        )
-        .manner(Manner::Paced(20_000))
-        .special(Special::Latency),
+        latency("latency", "20,000 lines a second, send to consumer", 20_000),
+        latency("latency-50000", "50,000 a second", 50_000).on_demand(),
+        latency("latency-150000", "150,000 a second", 150_000).on_demand(),
         row("slow", "a consumer that takes 300 MiB/s", bulk(Line, 256)).special(Special::Slow),
         row(
             "autotune",
