@@ -105,7 +105,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = units::receive_buffer, help_heading = "Threads and memory")]
     pub(crate) receive_buffer: usize,
 
-    /// Read what comes within so short a time together: fewer wake-ups, and a message waits at most as much longer (10us to 10ms); auto: 100us, and only while messages come very fast; or off
+    /// Read what comes within so short a time together: fewer wake-ups, and a message waits at most as much longer (10us to 10ms); auto: 100us, and only while messages come very fast and none are lost; or off
     #[arg(long, value_name = "TIME", default_value = "auto", value_parser = units::coalesce, help_heading = "Threads and memory")]
     pub(crate) coalesce: Coalesce,
     /// Reads for one consumer's ring in a turn of a reactor, before the other rings have theirs
@@ -479,6 +479,7 @@ mod tests {
         assert_eq!(ours.per_source, theirs.per_source);
         assert_eq!(ours.staging_bytes, theirs.staging_bytes);
         assert_eq!(ours.receive_buffer, theirs.receive_buffer);
+        assert_eq!(ours.coalesce, theirs.coalesce);
         assert_eq!(ours.backlog, theirs.backlog);
         assert_eq!(ours.consumer_stall, theirs.consumer_stall);
         assert_eq!(ours.on_consumer_stall, theirs.on_consumer_stall);

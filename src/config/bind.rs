@@ -178,7 +178,7 @@ impl Checked {
                 route: config.route,
                 reroute: config.on_consumer_gone == OnConsumerGone::Reroute,
                 drain_timeout: config.drain_timeout,
-                coalesce: self.coalesce(),
+                spacing: self.spacing(),
                 budgets: config.budgets,
                 at_limit: config.at_max_connections,
                 admission: admission.clone(),

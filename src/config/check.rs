@@ -12,7 +12,7 @@ use crate::bytes::Bytes;
 use crate::conn::MORE_BYTES;
 use crate::frame::{Framing, OversizePolicy};
 use crate::peer::{MAX_REACTORS, MAX_SLOTS};
-use crate::policy::{Coalesce, LeastRate};
+use crate::policy::{Coalesce, LeastRate, Spacing};
 use crate::reactor::{
     LARGEST_READ, MARKS, SMALLEST_READ, claim_len, slot_bytes, staging_class, staging_most,
 };
@@ -355,12 +355,19 @@ impl Checked {
         (self.config.staging_bytes / self.config.reactors).max(self.config.max_message)
     }
 
-    /// A ring that loses what it has no room for is not to be filled in bursts, unless somebody says so.
-    pub(super) fn coalesce(&self) -> Coalesce {
-        match (self.config.coalesce, self.config.on_full) {
+    /// For each reactor.
+    pub(super) fn spacing(&self) -> Option<Spacing> {
+        let coalesce = match (self.config.coalesce, self.config.on_full) {
+            // What loses messages is not to be filled in bursts, unless somebody says so.
             (Coalesce::Auto, OnFull::Discard) => Coalesce::Off,
             (said, _) => said,
-        }
+        };
+        // Nor so much that a ring, or what the kernel holds of one sender, is full of it.
+        let buffer = match self.config.receive_buffer {
+            0 => usize::MAX,
+            bytes => bytes,
+        };
+        Spacing::new(coalesce, buffer.min(self.ring_bytes / 4) as u64)
     }
 
     /// The sum of promise 1, with its terms.

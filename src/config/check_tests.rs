@@ -195,3 +195,54 @@ fn a_deadline_that_ticks_cannot_tell_from_the_past_is_refused() {
     let clocks = ["idle", "message", "age", "linger"];
     assert_eq!(settings, clocks.map(|clock| format!("deadlines.{clock}")));
 }
+
+#[test]
+fn turns_begin_apart_as_was_said_and_not_so_far_that_anything_is_full() {
+    let spacing = |config: Config| config.validate().unwrap().spacing();
+    let auto = |room| Spacing::new(Coalesce::Auto, room);
+    assert_eq!(spacing(listening()), auto(64 << 10));
+    let buffer = |receive_buffer| Config {
+        receive_buffer,
+        ..listening()
+    };
+    assert_eq!(spacing(buffer(4096)), auto(4096));
+    assert_eq!(spacing(buffer(0)), auto(1 << 20));
+    let small = Config {
+        ring_bytes: Some(64 << 10),
+        max_message: 4096,
+        ..listening()
+    };
+    assert_eq!(spacing(small), auto(16 << 10));
+    let apart = Coalesce::Apart(Duration::from_millis(1));
+    for (on_full, coalesce, effective) in [
+        (OnFull::Pause, Coalesce::Off, Coalesce::Off),
+        (OnFull::Pause, apart, apart),
+        (OnFull::Discard, Coalesce::Auto, Coalesce::Off),
+        (OnFull::Discard, Coalesce::Off, Coalesce::Off),
+        (OnFull::Discard, apart, apart),
+    ] {
+        let config = Config {
+            on_full,
+            coalesce,
+            ..listening()
+        };
+        assert_eq!(spacing(config), Spacing::new(effective, 64 << 10));
+    }
+    for micros in [0, 9, 10_001] {
+        let coalesce = Coalesce::Apart(Duration::from_micros(micros));
+        let refused = Config {
+            coalesce,
+            ..listening()
+        };
+        let refused = refused.validate().unwrap_err();
+        assert_eq!(refused.0[0].setting, "coalesce");
+    }
+    for micros in [10, 10_000] {
+        let coalesce = Coalesce::Apart(Duration::from_micros(micros));
+        let legal = Config {
+            coalesce,
+            ..listening()
+        };
+        assert!(legal.validate().is_ok());
+    }
+}

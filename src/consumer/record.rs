@@ -43,8 +43,8 @@ pub enum Record<'b> {
         /// How many messages they are of. One of which a part was delivered is counted here, too.
         messages: u64,
     },
-    /// The last record of a connection. It has none if it was ended because nothing was taken of its ring, or because
-    /// its reactor stopped.
+    /// The last record of a connection. It may have none if it was ended because nothing was taken of its ring, or
+    /// because its reactor stopped.
     #[non_exhaustive]
     Closed {
         /// The connection.

@@ -7,9 +7,9 @@
 //!
 //! ```text
 //!            32 events within 0.32 ms, of little each
-//!   Awake ────────────────────────────────────────────► Apart{left}
-//!     ▲                   64 turns later                    │
-//!     └─────────────────────────────────────────────────────┘
+//!   Awake ────────────────────────────────────────────► Apart{until}
+//!     ▲                     10 ms later                      │
+//!     └──────────────────────────────────────────────────────┘
 //! ```
 //!
 //! How fast messages come is seen only by who is awake for each.
@@ -23,9 +23,9 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Coalesce {
-    /// 0.1 ms apart while messages come so fast that looking for each would be most of the work: a hundred times a
-    /// millisecond a connection has something to be read, less than 32 KiB each time. Each 8 KiB of it count as once
-    /// more. Not where a full ring loses messages.
+    /// For 10 ms, 0.1 ms apart, when messages came so fast that looking for each would be most of the work; then it is
+    /// seen anew. So fast is: 32 times within 0.32 ms something came of a connection, less than 32 KiB each time. Each
+    /// 8 KiB of it count as once more. Not where a full ring loses messages.
     #[default]
     Auto,
     /// Never: the next turn begins when there is something to be read.
@@ -36,7 +36,7 @@ pub enum Coalesce {
 
 /// How far apart [`Coalesce::Auto`] is.
 const AUTO: Duration = Duration::from_micros(100);
-/// Connections that had something to be read, until their pace is looked at.
+/// Connections of which something came, until their pace is looked at.
 const EVENTS: u64 = 32;
 /// The longest that so much may take: less often, it would not be worth to make anybody wait.
 const WITHIN: Duration = Duration::from_micros(320);
@@ -44,53 +44,61 @@ const WITHIN: Duration = Duration::from_micros(320);
 const WORK: u64 = 8 << 10;
 /// Bytes for each of them. Where more comes, a look is cheap beside it.
 const LITTLE: u64 = 32 << 10;
-/// Turns until it is seen anew how fast they come.
-const TURNS: u32 = 64;
-/// What is much for one turn: it has been worth it. A receive buffer has room for as much, so that nobody who sends all
-/// the time has to wait for us.
+/// After so long it is seen anew how fast they come.
+const FOR: Duration = Duration::from_millis(10);
+/// What is much for one turn: it has been worth it.
 const MUCH: u64 = 64 << 10;
 const SHORTEST: Duration = Duration::from_micros(10);
 
 /// How far apart the turns of one reactor begin.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Spacing {
     most: Duration,
     /// At present, when they do.
     apart: Duration,
+    much: u64,
     /// Read in all, when the last turn was over.
     received: u64,
     state: State,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
-    /// As somebody has asked for.
+    /// They do, as somebody has asked for.
     Always,
-    /// They do not. So many events since then, when so much had been read.
+    /// They do not. So many events since then, and bytes.
     Awake {
-        events: u64,
         since: Duration,
-        received: u64,
+        events: u64,
+        came: u64,
     },
-    /// For so many turns more.
-    Apart { left: u32 },
+    Apart {
+        until: Duration,
+    },
+}
+
+impl State {
+    fn awake(since: Duration) -> Self {
+        Self::Awake {
+            since,
+            events: 0,
+            came: 0,
+        }
+    }
 }
 
 impl Spacing {
-    pub(crate) fn new(coalesce: Coalesce) -> Option<Self> {
-        let awake = State::Awake {
-            events: 0,
-            since: Duration::ZERO,
-            received: 0,
-        };
+    /// `room`: bytes that may come in between, so that nobody who sends all the time has to wait for us.
+    pub(crate) fn new(coalesce: Coalesce, room: u64) -> Option<Self> {
         let (most, state) = match coalesce {
             Coalesce::Off => return None,
-            Coalesce::Auto => (AUTO, awake),
+            Coalesce::Auto => (AUTO, State::awake(Duration::ZERO)),
             Coalesce::Apart(time) => (time, State::Always),
         };
         Some(Self {
             most,
             apart: most,
+            much: MUCH.min(room),
             received: 0,
             state,
         })
@@ -100,16 +108,45 @@ impl Spacing {
     /// the next one begin?
     pub(crate) fn handle_turn(&mut self, found: usize, received: u64, now: Duration) -> Duration {
         let came = received - std::mem::replace(&mut self.received, received);
-        self.state = self.next(found, now);
+        self.state = self.next(found as u64, came, now);
         if matches!(self.state, State::Awake { .. }) {
             return Duration::ZERO;
         }
         // Where much had piled up it is less from now on.
-        self.apart = match came > MUCH {
+        self.apart = match came > self.much {
             true => self.apart / 2,
             false => (2 * self.apart).clamp(SHORTEST, self.most),
         };
         self.apart
+    }
+
+    fn next(&self, found: u64, came: u64, now: Duration) -> State {
+        match self.state {
+            State::Always => State::Always,
+            State::Apart { until } if now < until => self.state,
+            State::Apart { .. } => State::awake(now),
+            State::Awake {
+                since,
+                events: before,
+                came: came_before,
+            } => {
+                let (events, came) = (before + found, came_before + came);
+                if events < EVENTS {
+                    return State::Awake {
+                        since,
+                        events,
+                        came,
+                    };
+                }
+                let took = now.saturating_sub(since);
+                let work = events + came / WORK;
+                let is_fast = took * EVENTS as u32 <= WITHIN * work as u32;
+                match is_fast && came <= LITTLE * events {
+                    true => State::Apart { until: now + FOR },
+                    false => State::awake(now),
+                }
+            }
+        }
     }
 
     pub(crate) fn label(&self) -> &'static str {
@@ -118,86 +155,65 @@ impl Spacing {
             State::Always | State::Apart { .. } => "apart",
         }
     }
-
-    fn next(&self, found: usize, now: Duration) -> State {
-        let awake = State::Awake {
-            events: 0,
-            since: now,
-            received: self.received,
-        };
-        match self.state {
-            State::Always => State::Always,
-            State::Apart { left: 0 } => awake,
-            State::Apart { left } => State::Apart { left: left - 1 },
-            State::Awake {
-                events,
-                since,
-                received,
-            } => {
-                let events = events + found as u64;
-                let came = self.received - received;
-                let is_fast =
-                    (now - since) * EVENTS as u32 <= WITHIN * (events + came / WORK) as u32;
-                let is_little = came <= LITTLE * events;
-                match events >= EVENTS {
-                    true if is_fast && is_little => State::Apart { left: TURNS },
-                    true => awake,
-                    false => State::Awake {
-                        events,
-                        since,
-                        received,
-                    },
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// All that a turn may find, as far as it is much.
+    fn spacing(coalesce: Coalesce) -> Spacing {
+        Spacing::new(coalesce, u64::MAX).unwrap()
+    }
+
+    fn micros(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
     #[test]
     fn it_is_less_while_much_comes_and_as_far_as_before_when_it_does_not() {
-        let most = Duration::from_micros(200);
-        let mut spacing = Spacing::new(Coalesce::Apart(most)).unwrap();
-        let mut received = 0;
-        let mut turn = |came| {
-            received += came;
-            spacing.handle_turn(1, received, Duration::ZERO)
-        };
-        assert_eq!(turn(0), most);
-        assert_eq!(turn(MUCH), most);
-        assert_eq!(turn(MUCH + 1), most / 2);
-        assert_eq!(turn(MUCH + 1), most / 4);
-        for _ in 0..20 {
-            turn(MUCH + 1);
+        let much = |room| MUCH.min(room);
+        for room in [u64::MAX, MUCH, 4096] {
+            let most = micros(200);
+            let mut spacing = Spacing::new(Coalesce::Apart(most), room).unwrap();
+            let mut received = 0;
+            let mut turn = |came| {
+                received += came;
+                spacing.handle_turn(1, received, Duration::ZERO)
+            };
+            assert_eq!(turn(0), most);
+            assert_eq!(turn(much(room)), most);
+            assert_eq!(turn(much(room) + 1), most / 2);
+            assert_eq!(turn(much(room) + 1), most / 4);
+            for _ in 0..20 {
+                turn(much(room) + 1);
+            }
+            assert_eq!(turn(much(room) + 1), Duration::ZERO);
+            assert_eq!(turn(0), SHORTEST);
+            for _ in 0..5 {
+                turn(0);
+            }
+            assert_eq!(turn(0), most);
         }
-        assert_eq!(turn(MUCH + 1), Duration::ZERO);
-        assert_eq!(turn(0), SHORTEST);
-        for _ in 0..5 {
-            turn(0);
-        }
-        assert_eq!(turn(0), most);
     }
 
     /// So many turns, each of which finds so many events of so many bytes in all and takes so many microseconds:
-    /// after which do they begin apart?
-    fn apart(turns: usize, (found, bytes, micros): (usize, u64, u64)) -> Vec<bool> {
-        let mut spacing = Spacing::new(Coalesce::Auto).unwrap();
+    /// how far apart are they?
+    fn apart(turns: usize, (found, bytes, takes): (usize, u64, u64)) -> Vec<Duration> {
+        let mut spacing = spacing(Coalesce::Auto);
         let (mut received, mut now) = (0, Duration::ZERO);
         let turn = |_| {
             received += bytes;
-            now += Duration::from_micros(micros);
-            !spacing.handle_turn(found, received, now).is_zero()
+            now += micros(takes);
+            spacing.handle_turn(found, received, now)
         };
         (0..turns).map(turn).collect()
     }
 
     #[test]
     fn turns_begin_apart_by_themselves_only_while_many_events_of_little_come() {
-        let always = |turn| assert_eq!(apart(33, turn)[32..], [true], "{turn:?}");
-        let never = |turn| assert_eq!(apart(1000, turn), [false; 1000], "{turn:?}");
+        let always = |turn| assert!(apart(33, turn).contains(&AUTO), "{turn:?}");
+        let never = |turn| assert_eq!(apart(1000, turn), [Duration::ZERO; 1000], "{turn:?}");
         always((1, 1, 10));
         never((1, 1, 11));
         always((1, LITTLE, 50));
@@ -208,31 +224,41 @@ mod tests {
         always((100, 3 * WORK, 1030));
         never((100, 3 * WORK, 1031));
         never((0, 0, 1));
+        assert_eq!(AUTO, micros(100), "as is promised");
     }
 
     #[test]
-    fn after_so_many_turns_it_is_seen_anew_how_fast_they_come() {
-        let round = [[true; 65].as_slice(), &[false; 32]].concat();
-        let all = apart(31 + 3 * 97, (1, 100, 10));
-        assert_eq!(all[..31], [false; 31]);
-        assert_eq!(all[31..], round.repeat(3));
+    fn after_some_time_it_is_seen_anew_how_fast_they_come() {
+        // Of 10 us each: 32 to see it, 1,000 apart, the last of which is the first of the next 32.
+        for bytes in [1, LITTLE] {
+            let all = apart(31 + 3 * 1032, (1, bytes, 10));
+            assert_eq!(all[..31], [Duration::ZERO; 31]);
+            let round = [[AUTO; 1000].as_slice(), &[Duration::ZERO; 32]].concat();
+            assert_eq!(all[31..], round.repeat(3));
+        }
+    }
+
+    #[test]
+    fn a_burst_makes_nobody_wait_who_comes_after_it() {
+        let mut spacing = spacing(Coalesce::Auto);
+        assert_eq!(spacing.handle_turn(32, 0, micros(1)), AUTO);
+        assert_eq!(spacing.handle_turn(1, 0, micros(10_000)), AUTO);
+        assert_eq!(spacing.handle_turn(1, 0, micros(10_001)), Duration::ZERO);
+        assert_eq!(spacing.handle_turn(1, 0, micros(1_000_000)), Duration::ZERO);
     }
 
     #[test]
     fn a_pause_is_no_part_of_a_fast_pace() {
-        let mut spacing = Spacing::new(Coalesce::Auto).unwrap();
-        let mut turn = |micros| {
-            let now = Duration::from_micros(micros);
-            !spacing.handle_turn(1, 0, now).is_zero()
-        };
-        assert!((1..=31).all(|n| !turn(n)));
-        assert!(!turn(1_000_000), "one more, a second later");
-        assert!((1..=31).all(|n| !turn(1_000_000 + n)));
-        assert!(turn(1_000_032));
+        let mut spacing = spacing(Coalesce::Auto);
+        let mut is_apart = |at| !spacing.handle_turn(1, 0, micros(at)).is_zero();
+        assert!((1..=31).all(|n| !is_apart(n)));
+        assert!(!is_apart(1_000_000), "one more, a second later");
+        assert!((1..=31).all(|n| !is_apart(1_000_000 + n)));
+        assert!(is_apart(1_000_032));
     }
 
     #[test]
     fn who_is_never_to_wait_is_not_asked() {
-        assert!(Spacing::new(Coalesce::Off).is_none());
+        assert_eq!(Spacing::new(Coalesce::Off, 0), None);
     }
 }

@@ -9,7 +9,7 @@ use super::lane::Flow;
 use super::slots::Place;
 use super::{Reactor, tick_time, ticks, wheel};
 use crate::close::{CloseReason, PauseCause};
-use crate::conn::{Expired, PeerEnd, Tick, has_come};
+use crate::conn::{Expired, Tick, has_come};
 use crate::net::Net;
 use crate::policy::{Unfinished, is_victim};
 
@@ -146,10 +146,8 @@ impl<N: Net> Reactor<N> {
                     self.owe(key);
                 } else if self.is_drained(key) {
                     // After a full read it stands in line to see whether there is more: there is not.
-                    match self.slots[key].conn.peer_end() {
-                        PeerEnd::Sending => self.rest(key),
-                        PeerEnd::Fin { .. } => self.end(key, CloseReason::Eof),
-                        PeerEnd::Reset { .. } => self.end_broken(key),
+                    if !self.end_if_gone(key) {
+                        self.rest(key);
                     }
                 } else {
                     self.dequeue(key);

@@ -80,7 +80,7 @@ use crate::frame::{Cut, Framing, Limits};
 use crate::net::{Event, Mio, Net, Token, Watch};
 use crate::peer::ConnectionId;
 use crate::policy::Budgets;
-use crate::policy::{AtLimit, Coalesce, Fairness, LeastRate, Route, Spacing};
+use crate::policy::{AtLimit, Fairness, LeastRate, Route, Spacing};
 use crate::status::ClosedInfo;
 
 /// A turn that takes longer is counted.
@@ -136,7 +136,8 @@ pub(crate) struct Parts<L> {
     pub(crate) route: Route,
     pub(crate) reroute: bool,
     pub(crate) drain_timeout: Duration,
-    pub(crate) coalesce: Coalesce,
+    /// If turns are ever to begin apart.
+    pub(crate) spacing: Option<Spacing>,
     pub(crate) budgets: Budgets,
     pub(crate) at_limit: AtLimit,
     pub(crate) admission: Arc<Admission>,
@@ -192,7 +193,7 @@ pub struct Reactor<N: Net = Mio> {
     last_called: u32,
     weigh_from: u32,
     lingering: Fifo,
-    /// Those that were told to have finished in this turn, and were to be read.
+    /// Those that were told to have left in this turn, and were to be read.
     leaving: Vec<u32>,
     rates: Option<Box<Rates>>,
     wheel: Wheel,
@@ -293,7 +294,7 @@ impl<N: Net> Reactor<N> {
             route: parts.route,
             reroute: parts.reroute,
             drain_timeout: parts.drain_timeout,
-            spacing: Spacing::new(parts.coalesce),
+            spacing: parts.spacing,
             due: NEVER,
             budgets: parts.budgets,
             at_limit: parts.at_limit,

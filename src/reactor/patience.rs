@@ -1,7 +1,7 @@
 //! How long there is nothing to do, and whether there is more to do than to read.
 //!
-//! In: what every part of the reactor is to be woken for. Out: how long the next poll may take, and whether a
-//! turn has chores. Never here: anything that is done about it.
+//! In: what every part of the reactor is to be woken for. Out: how long the next poll may take, a nap before it, and
+//! whether a turn has chores. Never here: anything else that is done about it.
 //!
 //! Nearly every turn under load has nothing but bytes to read. All else that a turn may have to do has a reason
 //! that can be seen at once: somebody woke the reactor, a deadline has come, or something is not as it
@@ -53,6 +53,10 @@ impl<N: Net> Reactor<N> {
         let apart = spacing.handle_turn(self.events.len(), received, now);
         if spacing.label() != before {
             edges::note("turns", before, spacing.label());
+        }
+        if self.lanes.iter().any(Lane::is_blocked) {
+            // There may be room at any moment.
+            return timeout;
         }
         let left = (self.now + apart).saturating_sub(now);
         let nap = timeout.map_or(left, |timeout| left.min(timeout));

@@ -187,7 +187,7 @@ impl Stage {
             route: Route::LeastLoaded,
             reroute: false,
             drain_timeout: Duration::from_secs(1),
-            coalesce: Coalesce::Off,
+            spacing: None,
             budgets: Default::default(),
             at_limit: Default::default(),
             admission: Arc::new(Admission::new(40_000, [None].into_iter())),
