@@ -304,12 +304,7 @@ fn who_breaks_while_its_ring_is_full_ends_for_the_reason_that_the_kernel_gives()
             stage.turn();
         }
         stage.script.read_error.set(errno);
-        stage.script.events.borrow_mut().push(Event {
-            token: token(stage.reactor.slots[2].generation, 2),
-            readable: true,
-            read_closed: true,
-            error: true,
-        });
+        stage.breaks(2);
         stage.turn();
         let slot = &stage.reactor.slots[2];
         assert!(slot.stream.is_none(), "it holds a descriptor");
@@ -328,12 +323,7 @@ fn who_breaks_in_the_turn_that_fills_its_ring_holds_no_descriptor() {
         stage.put(fills, &b"0123456789012345678901234567890\n".repeat(3000));
     }
     stage.script.read_error.set(ETIMEDOUT);
-    stage.script.events.borrow_mut().push(Event {
-        token: token(stage.reactor.slots[2].generation, 2),
-        readable: true,
-        read_closed: true,
-        error: true,
-    });
+    stage.breaks(2);
     stage.turn();
     assert!(stage.reactor.lanes[0].is_blocked());
     let slot = &stage.reactor.slots[2];

@@ -263,6 +263,16 @@ impl Stage {
         });
     }
 
+    /// Its peer resets it, or keepalive gives that up.
+    pub(super) fn breaks(&self, stream: u32) {
+        self.script.events.borrow_mut().push(Event {
+            token: token(self.reactor.slots[stream].generation, stream),
+            readable: true,
+            read_closed: true,
+            error: true,
+        });
+    }
+
     pub(super) fn send(&mut self, stream: u32, bytes: &[u8]) {
         self.put(stream, bytes);
         self.turn();
