@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use fanin::fuzz::TARGETS;
 
-/// Those whose bodies are the program's (`src/cli/fuzz.rs`).
+/// Those whose bodies are the program's (`src/cli/fuzz/`).
 const OF_THE_PROGRAM: [&str; 3] = ["command_line", "config_file", "quantities"];
 
 fn inside(directory: &str) -> Vec<PathBuf> {

@@ -4,7 +4,7 @@
 //! a panic that says what broke. Never here: chance, a clock, a file.
 //!
 //! `fuzz/` has the targets and the corpus; `tests/fuzz_corpus.rs` replays it. The command line is the program's,
-//! and has its targets there (`src/cli/fuzz.rs`).
+//! and has its targets there (`src/cli/fuzz/`).
 
 mod addresses;
 mod connection;

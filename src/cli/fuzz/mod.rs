@@ -3,19 +3,22 @@
 //! In: bytes, from a fuzzer or from a file of the corpus. Out: whether they reached what is asserted, or
 //! a panic that says what broke. Never here: chance, a file that is opened.
 
+mod said;
+
 use std::cell::RefCell;
 use std::time::Duration;
 
 use clap::Parser;
-use fanin::{Coalesce, Config, OnOversize};
+use fanin::{Coalesce, Config, PressureAction, Rate};
 
 use super::args::{Cli, Command, Serve, in_options};
 use super::file::{ConfigFile, Source};
 use super::given::{Given, Refused};
 use super::sink::Destination;
 use super::units::{self, Brief, Deadline};
+use said::said_again;
 
-const OPTIONS: [&str; 42] = [
+const OPTIONS: [&str; 58] = [
     "\n--listen=tcp://127.0.0.1:0",
     "\n--listen=tcp://[::1]:5140",
     "\n--listen=unix:///run/x",
@@ -53,6 +56,22 @@ const OPTIONS: [&str; 42] = [
     "\n--max-age=1h",
     "\n--drain-timeout=1s",
     "\n--coalesce=200us",
+    "\n--at-max-connections=evict",
+    "\n--source-connections=3",
+    "\n--source-prefix=56",
+    "\n--source-bytes=1MiB",
+    "\n--connection-messages=100",
+    "\n--listener-bytes=",
+    "\n--burst=200ms",
+    "\n--least-rate=10",
+    "\n--least-rate-window=1m",
+    "\n--keepalive=8s",
+    "\n--linger=1s",
+    "\n--on-full=discard",
+    "\n--pressure-timeout=5s",
+    "\n--on-pressure=close",
+    "\n--consumer-stall-timeout=off",
+    "\n--on-consumer-stall=evict",
     "\n--report=-",
     "\n-v",
     "KiB",
@@ -79,14 +98,8 @@ pub(crate) fn command_line(data: &[u8]) -> bool {
     let config = serve.config();
     let values = words.iter().filter_map(|word| word.split_once('='));
     values.for_each(|(option, value)| took(&config, option, value));
-    let again = parse(said_again(&serve, &config)).expect("what was said again");
-    assert_eq!(format!("{config:?}"), format!("{:?}", again.config()));
-    assert_eq!((&serve.sink, serve.output), (&again.sink, again.output));
-    assert_eq!(serve.drain_timeout, again.drain_timeout);
-    assert_eq!(
-        (&serve.report, serve.verbose),
-        (&again.report, again.verbose)
-    );
+    let again = parse(said_again(&serve).into_iter()).expect("what was said again");
+    assert_eq!(format!("{serve:?}"), format!("{again:?}"));
     judged(config_of(&serve));
     true
 }
@@ -96,14 +109,22 @@ fn took(config: &Config, option: &str, value: &str) {
     let size = || slow_size(value).expect("it was accepted");
     let count = || value.parse::<usize>().expect("it was accepted");
     let time = || slow_micros(value).map(Duration::from_micros);
+    let bytes = |rate: Rate| assert_eq!(rate.bytes_per_sec, Some(size() as u64));
+    let messages = |rate: Rate| assert_eq!(rate.messages_per_sec, Some(count() as u64));
     match option {
         "--framing" if !value.starts_with("byte") => {
             assert_eq!(config.framing.to_string(), value);
         }
         "--on-oversize" => {
-            let policy = config.on_oversize.map(|policy| format!("{policy:?}"));
-            assert_eq!(policy.map(|p| p.to_lowercase()).as_deref(), Some(value));
+            assert_eq!(config.on_oversize.map(name).as_deref(), Some(value));
         }
+        "--at-max-connections" => assert_eq!(name(config.at_max_connections), value),
+        "--on-full" => assert_eq!(name(config.on_full), value),
+        "--on-consumer-stall" => assert_eq!(name(config.on_consumer_stall), value),
+        "--on-pressure" => assert_eq!(
+            config.pressure.action == PressureAction::CloseListener,
+            value == "close"
+        ),
         "--max-message" => assert_eq!(config.max_message, size()),
         "--ring" => assert_eq!(config.ring_bytes, Some(size())),
         "--staging" => assert_eq!(config.staging_bytes, size()),
@@ -123,8 +144,35 @@ fn took(config: &Config, option: &str, value: &str) {
         "--message-timeout" => assert_eq!(config.deadlines.message, time()),
         "--stall-timeout" => assert_eq!(config.deadlines.stall, time()),
         "--max-age" => assert_eq!(config.deadlines.age, time()),
+        "--linger" => assert_eq!(Some(config.deadlines.linger), time()),
+        "--keepalive" => assert_eq!(config.keepalive.idle, time().unwrap_or_default()),
+        "--user-timeout" => assert_eq!(config.user_timeout, time()),
+        "--pressure-timeout" => assert_eq!(config.pressure.after, time()),
+        "--consumer-stall-timeout" => assert_eq!(config.consumer_stall, time()),
+        "--burst" => assert_eq!(Some(config.rates.burst), time()),
+        "--least-rate" => {
+            let rate = config.least_rate.expect("it is set");
+            assert_eq!(rate.bytes_per_sec, size() as u64);
+        }
+        "--source-connections" => assert_eq!(config.per_source.connections, Some(count())),
+        "--source-connects" => {
+            let most = config.per_source.connects_per_sec.expect("it is set");
+            assert_eq!(most as usize, count());
+        }
+        "--source-prefix" => assert_eq!(usize::from(config.per_source.ipv6_prefix), count()),
+        "--connection-bytes" => bytes(config.rates.connection),
+        "--source-bytes" => bytes(config.rates.source),
+        "--listener-bytes" => bytes(config.rates.listener),
+        "--connection-messages" => messages(config.rates.connection),
+        "--source-messages" => messages(config.rates.source),
+        "--listener-messages" => messages(config.rates.listener),
         _ => {}
     }
+}
+
+/// A policy as it is typed, where the library's name for it is the same.
+fn name(policy: impl std::fmt::Debug) -> String {
+    format!("{policy:?}").to_lowercase()
 }
 
 /// As the program settles it.
@@ -151,84 +199,6 @@ fn parse(words: impl Iterator<Item = String>) -> Option<Box<Serve>> {
             None
         }
     }
-}
-
-/// The options that say this configuration.
-fn said_again(serve: &Serve, config: &Config) -> impl Iterator<Item = String> {
-    let mut words = Vec::new();
-    let mut say = |option: &str, value: String| words.push(format!("--{option}={value}"));
-    for listen in &config.listeners {
-        say("listen", listen.address.to_string());
-    }
-    say("framing", config.framing.to_string());
-    say("max-message", config.max_message.to_string());
-    if let Some(policy) = config.on_oversize {
-        let policy = match policy {
-            OnOversize::Truncate => "truncate",
-            OnOversize::Discard => "discard",
-            OnOversize::Close => "close",
-            _ => unreachable!("no option says it"),
-        };
-        say("on-oversize", policy.to_owned());
-    }
-    say("consumers", config.consumers.to_string());
-    say("reactors", config.reactors.to_string());
-    if let Some(bytes) = config.ring_bytes {
-        say("ring", format!("{bytes}b"));
-    }
-    say("staging", config.staging_bytes.to_string());
-    say(
-        "receive-buffer",
-        match config.receive_buffer {
-            0 => "auto".to_owned(),
-            bytes => bytes.to_string(),
-        },
-    );
-    if let Some(most) = serve.max_connections {
-        say("max-connections", most.to_string());
-    }
-    say("backlog", config.backlog.to_string());
-    say("read-budget", config.budgets.reads.to_string());
-    say("byte-budget", config.budgets.bytes.to_string());
-    say("accept-budget", config.budgets.accepts.to_string());
-    for (option, deadline) in [
-        ("idle-timeout", config.deadlines.idle),
-        ("message-timeout", config.deadlines.message),
-        ("stall-timeout", config.deadlines.stall),
-        ("max-age", config.deadlines.age),
-        ("user-timeout", config.user_timeout),
-    ] {
-        say(
-            option,
-            deadline.map_or("off".to_owned(), |time| Brief(time).to_string()),
-        );
-    }
-    say(
-        "coalesce",
-        match config.coalesce {
-            Coalesce::Apart(time) => Brief(time).to_string(),
-            Coalesce::Off => "off".to_owned(),
-            _ => "auto".to_owned(),
-        },
-    );
-    say(
-        "keepalive",
-        match config.keepalive.idle {
-            Duration::ZERO => "off".to_owned(),
-            silence => Brief(silence).to_string(),
-        },
-    );
-    say("linger", Brief(config.deadlines.linger).to_string());
-    say("drain-timeout", Brief(serve.drain_timeout).to_string());
-    say("sink", serve.sink.to_string());
-    say("output", format!("{:?}", serve.output).to_lowercase());
-    if let Some(path) = &serve.report {
-        say("report", path.display().to_string());
-    }
-    if serve.verbose {
-        words.push("-v".to_owned());
-    }
-    words.into_iter()
 }
 
 /// What is legal has a memory bound; of what is not, each fault is named by its option, and a ring of the
