@@ -6,7 +6,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::close::Reason;
+use crate::close::{DiscardReason, Reason};
 
 /// A connection's ledger, in bytes as the peer sent them. It balances at every turn's end:
 /// `received = published + discarded + staged`.
@@ -27,6 +27,30 @@ impl Books {
     /// Does every byte that was received have its place?
     pub fn balanced(&self) -> bool {
         self.received == self.published + self.discarded + self.staged
+    }
+}
+
+/// Bytes of a connection that will not be delivered, in the place where they would have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gap {
+    pub(crate) reason: DiscardReason,
+    pub(crate) bytes: u64,
+    pub(crate) messages: u64,
+}
+
+impl Gap {
+    pub(crate) fn new(reason: DiscardReason, bytes: u64, messages: u64) -> Self {
+        Self {
+            reason,
+            bytes,
+            messages,
+        }
+    }
+
+    /// What is discarded next to it, for whatever reason, is in it too.
+    pub(crate) fn grow(&mut self, by: Self) {
+        self.bytes += by.bytes;
+        self.messages += by.messages;
     }
 }
 

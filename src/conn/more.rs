@@ -4,7 +4,8 @@
 //! has.
 
 use super::Tick;
-use crate::close::{DiscardReason, PauseCause, Reason};
+use crate::books::Gap;
+use crate::close::{PauseCause, Reason};
 
 /// The causes of a pause.
 const CAUSES: usize = PauseCause::ALL.len();
@@ -21,7 +22,7 @@ pub(crate) struct More {
     /// When each cause that holds now began to.
     pub(crate) paused_at: [Tick; CAUSES],
     /// Discarded, and not yet told to the consumer.
-    pub(crate) gap: Option<(DiscardReason, u64, u64)>,
+    pub(crate) gap: Option<Gap>,
     /// Bytes that the kernel held when it was closed.
     pub(crate) unread: u64,
     /// The system did not say how many.

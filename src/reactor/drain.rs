@@ -12,6 +12,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::serve::Served;
 use super::slots::Place;
 use super::stalled::{Evicting, Pace};
 use super::{Lane, Listening, Reactor, sync_channel};
@@ -218,7 +219,7 @@ impl<N: Net> Reactor<N> {
                 continue;
             }
             let lane = usize::from(self.slots[key].consumer);
-            if self.lanes[lane].is_gone() || !self.publish_end(key) {
+            if self.lanes[lane].is_gone() || self.publish_end(key) == Served::NoRoom {
                 self.bury(key);
             }
         }

@@ -8,6 +8,7 @@ use super::serve::{self, Served};
 use super::slots::Place;
 use super::writer::Writer;
 use super::{LARGEST_READ, REMEMBERED, Reactor, TICK, system};
+use crate::books::Gap;
 use crate::close::{CloseReason, DiscardReason, Farewell};
 use crate::conn::PeerEnd;
 use crate::frame::{self, AtEnd, Framing};
@@ -139,14 +140,11 @@ impl<N: Net> Reactor<N> {
     /// Books discarded bytes, for the totals and for the next gap.
     fn add_discard(&mut self, key: u32, reason: DiscardReason, bytes: u64, messages: u64) {
         self.counters.discarded.add(reason, bytes);
-        let gap = &mut self.slots[key].conn.more().gap;
-        match gap {
+        let gap = Gap::new(reason, bytes, messages);
+        match &mut self.slots[key].conn.more().gap {
             // The reason that the consumer has not heard yet stands for what follows it.
-            Some((_, b, m)) => {
-                *b += bytes;
-                *m += messages;
-            }
-            None => *gap = Some((reason, bytes, messages)),
+            Some(pending) => pending.grow(gap),
+            none => *none = Some(gap),
         }
     }
 
@@ -200,21 +198,21 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Publishes what is staged, the gap and `Closed`, and frees the slot. `false`: there is no room.
-    pub(crate) fn publish_end(&mut self, key: u32) -> bool {
+    /// Publishes what is staged, the gap and `Closed`, and frees the slot.
+    pub(crate) fn publish_end(&mut self, key: u32) -> Served {
         let lane_place = usize::from(self.slots[key].consumer);
         let tell_time = self.time_due(&self.lanes[lane_place]);
         let id = self.id(key);
         let slot = &mut self.slots[key];
         let lane = &mut self.lanes[lane_place];
         let Some(reason) = slot.conn.reason() else {
-            return true;
+            return Served::Out;
         };
         let staged = slot.conn.staged();
         let max = self.listeners[usize::from(slot.listener)].limits.max;
         let room = serve::claim_len(staged, serve::SMALLEST_READ, max);
         let Some(mut claim) = lane.producer.claim(room, room) else {
-            return false;
+            return Served::NoRoom;
         };
 
         let listener = &self.listeners[usize::from(slot.listener)].framing;
@@ -250,7 +248,7 @@ impl<N: Net> Reactor<N> {
             }
             AtEnd::Discard(why) => {
                 self.counters.discarded.add(why, staged as u64);
-                writer.add_gap(slot, why, staged as u64, 1);
+                writer.add_gap(slot, Gap::new(why, staged as u64, 1));
                 slot.conn.handle_cut(0, staged as u64, 0);
             }
         }
@@ -263,7 +261,7 @@ impl<N: Net> Reactor<N> {
         self.counters.published.add(published);
         lane.handle_published(self.now, tell_time);
         self.bury(key);
-        true
+        Served::Out
     }
 
     /// Ends a slot without another record, and remembers it.

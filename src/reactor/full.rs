@@ -5,37 +5,37 @@
 //! as at any other time, and is whole when it ends.
 
 use super::Reactor;
-use super::serve::{self, Read, Served};
+use super::serve::{self, Served};
 use super::slots::{Place, Slot};
 use super::writer::{INTRODUCTION, Writer};
+use crate::books::Gap;
 use crate::close::DiscardReason;
 use crate::frame::{Cut, MessageIter};
 use crate::net::Net;
 use crate::ring::record;
 
 impl<N: Net> Reactor<N> {
-    /// Reads the head of a blocked FIFO once, into scratch. Returns how many bytes were read.
-    pub(super) fn serve_full(&mut self, key: u32) -> usize {
+    /// Reads the head of a blocked FIFO once, into scratch.
+    pub(super) fn serve_full(&mut self, key: u32) -> Served {
         if self.slots[key].conn.is_closed() {
             // Its end is told when there is room.
             self.dequeue(key);
             self.owe(key);
-            return 0;
+            return Served::Out;
         }
         let Some(asked) = self.may_read(key) else {
-            return 0;
+            return Served::Out;
         };
         let slot = &mut self.slots[key];
         let listening = &self.listeners[usize::from(slot.listener)];
         let staged = slot.conn.staged();
-        let Some(stream) = &slot.stream else { return 0 };
+        let Some(stream) = &slot.stream else {
+            return Served::Out;
+        };
         let whole = &mut self.scratch[..staged + asked];
         let bytes = match self.net.read(stream, &mut whole[staged..]) {
             Ok(bytes @ 1..) => bytes,
-            nothing => {
-                self.read_nothing(key, nothing);
-                return 0;
-            }
+            nothing => return self.read_nothing(key, nothing),
         };
 
         // Before anybody can see what became of them.
@@ -44,15 +44,8 @@ impl<N: Net> Reactor<N> {
         let end = staged + bytes;
         let (front, fresh) = whole[..end].split_at_mut(staged);
         let parts = (old_part, &*fresh);
-        let scanned = serve::cut(listening, &self.octet_limits, slot, parts, &mut self.cuts);
-        let goes_on = serve::goes_on(&self.cuts, staged > 0, slot.conn.partial().is_skipping());
-        let mut read = Read {
-            asked,
-            bytes,
-            scanned,
-            goes_on,
-            ..Read::default()
-        };
+        let mut read = serve::cut(listening, &self.octet_limits, slot, parts, &mut self.cuts);
+        read.asked = asked;
         let mut rest = end;
         if let [Cut::Rest { start: 0 }] = *self.cuts {
             rest = staged;
@@ -64,18 +57,18 @@ impl<N: Net> Reactor<N> {
             slot.unstage(&mut self.staging);
             let framing = serve::framing_of(&listening.framing, slot);
             for cut in &self.cuts {
-                let (bytes, messages, reason) = match *cut {
+                let gap = match *cut {
                     Cut::Messages { start, end } => {
                         let messages = MessageIter::new(framing, &whole[start..end]).count();
-                        (end - start, messages as u64, DiscardReason::RingFull)
+                        ring_full(end - start, messages as u64)
                     }
                     // It counts with the discarded rest of it.
-                    Cut::Truncated { start, end } => (end - start, 0, DiscardReason::RingFull),
+                    Cut::Truncated { start, end } => ring_full(end - start, 0),
                     Cut::Discard {
                         bytes,
                         messages,
                         reason,
-                    } => (bytes, messages, reason),
+                    } => Gap::new(reason, bytes as u64, messages),
                     Cut::Rest { start } => {
                         rest = start;
                         continue;
@@ -85,16 +78,16 @@ impl<N: Net> Reactor<N> {
                         continue;
                     }
                 };
-                read.messages += messages;
-                read.discarded += bytes as u64;
-                self.counters.discarded.add(reason, bytes as u64);
-                owe_gap(slot, reason, bytes as u64, messages);
+                read.messages += gap.messages;
+                read.discarded += gap.bytes;
+                self.counters.discarded.add(gap.reason, gap.bytes);
+                owe_gap(slot, gap);
             }
         }
         read.staged += end - rest;
         read.copied += slot.stage(key, &whole[rest..end], &mut self.staging);
         self.after_read(key, &read);
-        bytes
+        Served::Read(bytes)
     }
 
     /// Puts a connection that is not to be read now where it can tell what it owes, if it does.
@@ -110,12 +103,6 @@ impl<N: Net> Reactor<N> {
 
     /// There is room: what is owed is told.
     pub(super) fn tell_owed(&mut self, key: u32) -> Served {
-        if self.slots[key].conn.is_closed() {
-            return match self.publish_end(key) {
-                true => Served::Out,
-                false => Served::NoRoom,
-            };
-        }
         let lane_place = usize::from(self.slots[key].consumer);
         let tell_time = self.time_due(&self.lanes[lane_place]);
         let id = self.id(key);
@@ -140,17 +127,20 @@ impl<N: Net> Reactor<N> {
     }
 }
 
+fn ring_full(bytes: usize, messages: u64) -> Gap {
+    Gap::new(DiscardReason::RingFull, bytes as u64, messages)
+}
+
 /// A gap that there is no room to tell. Gaps of several reasons are one by then: that of the full ring, if
 /// that is among them, without which each of the others would have had a gap of its own.
-fn owe_gap<S>(slot: &mut Slot<S>, reason: DiscardReason, bytes: u64, messages: u64) {
+fn owe_gap<S>(slot: &mut Slot<S>, gap: Gap) {
     match &mut slot.conn.more().gap {
-        Some((first, b, m)) => {
-            if reason == DiscardReason::RingFull {
-                *first = reason;
+        Some(owed) => {
+            if gap.reason == DiscardReason::RingFull {
+                owed.reason = gap.reason;
             }
-            *b += bytes;
-            *m += messages;
+            owed.grow(gap);
         }
-        none => *none = Some((reason, bytes, messages)),
+        none => *none = Some(gap),
     }
 }

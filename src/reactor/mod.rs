@@ -487,36 +487,42 @@ impl<N: Net> Reactor<N> {
         for lane in (self.first_lane..lanes).chain(0..self.first_lane) {
             let mut bytes = 0;
             for _ in 0..self.budgets.reads {
-                if self.lanes[lane].is_pausing() || bytes >= self.budgets.bytes {
+                if bytes >= self.budgets.bytes {
                     break;
                 }
-                if self.lanes[lane].is_blocked() {
-                    let Some(key) = self.lanes[lane].fifo.head() else {
-                        break;
-                    };
-                    bytes += self.serve_full(key);
-                    continue;
-                }
-                let Some(key) = self.lanes[lane].next() else {
-                    break;
-                };
-                if self.lanes[lane].is_high() && self.block_lane(lane) {
-                    continue;
-                }
-                let served = match self.slots[key].place {
-                    Place::Owing => self.tell_owed(key),
-                    _ => self.serve(key),
-                };
-                match served {
-                    Served::Read(n) => bytes += n,
+                match self.serve_next(lane) {
+                    Some(Served::Read(n)) => bytes += n,
                     // Nothing is skipped for want of room: below the low mark any claim fits.
-                    Served::NoRoom => {
+                    Some(Served::NoRoom) => {
                         self.block_lane(lane);
                     }
-                    Served::Out => {}
+                    Some(Served::Out) => {}
+                    None => break,
                 }
             }
         }
+    }
+
+    /// Serves whoever is next at a ring. `None`: nobody is to be served now.
+    fn serve_next(&mut self, lane_place: usize) -> Option<Served> {
+        let lane = &self.lanes[lane_place];
+        if lane.is_pausing() {
+            return None;
+        }
+        if lane.is_blocked() {
+            return lane.fifo.head().map(|key| self.serve_full(key));
+        }
+        let key = lane.next()?;
+        if lane.is_high() && self.block_lane(lane_place) {
+            return Some(Served::Out);
+        }
+        let slot = &self.slots[key];
+        let served = match slot.place {
+            _ if slot.conn.is_closed() => self.publish_end(key),
+            Place::Owing => self.tell_owed(key),
+            _ => self.serve(key),
+        };
+        Some(served)
     }
 
     /// Never inside the batch of events: a later one may still name the old tenant.

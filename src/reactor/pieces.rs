@@ -9,6 +9,7 @@ use super::serve::Read;
 use super::slots::Slot;
 use super::staging::Staging;
 use super::writer::Writer;
+use crate::books::Gap;
 use crate::close::CloseReason;
 use crate::frame::{Cut, Framing};
 use crate::peer::ConnectionId;
@@ -134,9 +135,10 @@ pub(super) fn place<S>(
                 messages,
                 reason,
             } => {
-                placed.discarded += bytes as u64;
-                counters.discarded.add(reason, bytes as u64);
-                writer.add_gap(slot, reason, bytes as u64, messages);
+                let bytes = bytes as u64;
+                placed.discarded += bytes;
+                counters.discarded.add(reason, bytes);
+                writer.add_gap(slot, Gap::new(reason, bytes, messages));
             }
             Cut::Rest { start } => placed.rest = start,
             Cut::Close { reason } => placed.closing = Some(reason),

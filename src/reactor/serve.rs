@@ -110,13 +110,6 @@ impl<N: Net> Reactor<N> {
 
     /// Serves the head of a FIFO that flows.
     pub(crate) fn serve(&mut self, key: u32) -> Served {
-        if self.slots[key].conn.is_closed() {
-            return if self.publish_end(key) {
-                Served::Out
-            } else {
-                Served::NoRoom
-            };
-        }
         let Some(asked) = self.may_read(key) else {
             return Served::Out;
         };
@@ -156,14 +149,8 @@ impl<N: Net> Reactor<N> {
         // Before anybody can see what became of them.
         self.counters.received.add(bytes as u64);
         let parts = (self.staging.bytes(slot.part), &buf[at..at + bytes]);
-        let scanned = cut(listening, &self.octet_limits, slot, parts, &mut self.cuts);
-        let mut read = Read {
-            asked,
-            bytes,
-            scanned,
-            goes_on: goes_on(&self.cuts, staged > 0, slot.conn.partial().is_skipping()),
-            ..Read::default()
-        };
+        let mut read = cut(listening, &self.octet_limits, slot, parts, &mut self.cuts);
+        read.asked = asked;
         let counts = self.rates.as_ref().is_some_and(|r| r.counts_messages());
         let framing = framing_of(&listening.framing, slot);
         let pieces = Pieces {
@@ -306,14 +293,14 @@ impl<N: Net> Reactor<N> {
     }
 }
 
-/// Cuts what was read. Returns how much of it was looked at.
+/// Cuts what was read.
 pub(super) fn cut<S, L>(
     listening: &Listening<L>,
     octet_limits: &Limits,
     slot: &mut Slot<S>,
     (staged, fresh): (&[u8], &[u8]),
     cuts: &mut Vec<Cut>,
-) -> usize {
+) -> Read {
     let listener = &listening.framing;
     if matches!(listener, Framing::Auto)
         && slot.conn.framing == Framing::Auto.code()
@@ -322,29 +309,28 @@ pub(super) fn cut<S, L>(
         slot.conn.framing = settled.code();
     }
     let framing = framing_of(listener, slot);
-    if matches!(framing, Framing::Auto) {
-        cuts.clear();
-        cuts.push(Cut::Rest { start: 0 });
-        return 0;
-    }
-    let limits = match framing {
-        Framing::Octet => octet_limits,
-        _ => &listening.limits,
+    let partial = slot.conn.partial_mut();
+    let scanned = match framing {
+        Framing::Auto => {
+            cuts.clear();
+            cuts.push(Cut::Rest { start: 0 });
+            0
+        }
+        Framing::Octet => frame::cut(&Framing::Octet, octet_limits, partial, staged, fresh, cuts),
+        other => frame::cut(other, &listening.limits, partial, staged, fresh, cuts),
     };
-    frame::cut(
-        framing,
-        limits,
-        slot.conn.partial_mut(),
-        staged,
-        fresh,
-        cuts,
-    )
+    Read {
+        bytes: fresh.len(),
+        scanned,
+        goes_on: goes_on(cuts, !staged.is_empty(), partial.is_skipping()),
+        ..Read::default()
+    }
 }
 
 /// Does all that was read belong to a message that had begun before, and goes on? `staged`: its beginning
 /// was. `skips`: what goes on is not to be delivered; it counts as a message where that is first said,
 /// which may be long after it began.
-pub(super) fn goes_on(cuts: &[Cut], staged: bool, skips: bool) -> bool {
+fn goes_on(cuts: &[Cut], staged: bool, skips: bool) -> bool {
     let mut told = 0;
     for cut in cuts {
         match *cut {

@@ -4,6 +4,7 @@ use super::super::Counters;
 use super::super::pieces::place;
 use super::super::writer::Writer;
 use super::*;
+use crate::books::Gap;
 use crate::close::DiscardReason;
 use crate::conn::Conn;
 use crate::frame::{Limits, OversizePolicy, Partial};
@@ -115,7 +116,7 @@ impl Dense {
         let wire = self.wire();
         for (n, full) in self.reads.iter().cycle().zip(self.full.iter().cycle()) {
             if *full {
-                slot.conn.more().gap = Some((DiscardReason::RingFull, 1, 1));
+                slot.conn.more().gap = Some(Gap::new(DiscardReason::RingFull, 1, 1));
             }
             let mut claim = vec![0; claim_len(staged.len(), *n, self.limits.max)];
             let n = read_len(claim.len(), staged.len(), self.limits.max).min(wire.len() - received);

@@ -11,7 +11,8 @@ use slab::Slab;
 use super::lane::Mark;
 use super::staging::{PartKey, Staging};
 use super::wheel::{Link, Links, NONE};
-use crate::close::{DiscardReason, PauseCause};
+use crate::books::Gap;
+use crate::close::PauseCause;
 use crate::conn::{Conn, Tick};
 use crate::net::{MioStream, Token};
 use crate::peer::Peer;
@@ -143,12 +144,12 @@ impl<S> Slot<S> {
         more.is_none_or(|more| more.unread == 0 && !more.is_unread_unknown)
     }
 
-    pub(crate) fn take_gap(&mut self) -> Option<(DiscardReason, u64, u64)> {
+    pub(crate) fn take_gap(&mut self) -> Option<Gap> {
         self.gap()?;
         self.conn.more().gap.take()
     }
 
-    pub(crate) fn gap(&self) -> Option<(DiscardReason, u64, u64)> {
+    pub(crate) fn gap(&self) -> Option<Gap> {
         self.conn.seldom()?.gap
     }
 

@@ -4,9 +4,9 @@
 //! its gaps, its end. Never here: a decision about what becomes of a byte.
 
 use super::slots::Slot;
-use crate::close::DiscardReason;
+use crate::books::Gap;
 use crate::peer::ConnectionId;
-use crate::ring::record::{self, Closed, Gap, Header, Opened};
+use crate::ring::record::{self, Closed, Header, Opened};
 
 /// Room for a `Time` and an `Opened` record in front.
 pub(super) const INTRODUCTION: usize = record::TIME_LEN + record::OPENED_LEN;
@@ -77,33 +77,19 @@ impl<'a> Writer<'a> {
     }
 
     /// Of neighbouring gaps of one reason there is one, which stays pending.
-    pub(super) fn add_gap<S>(
-        &mut self,
-        slot: &mut Slot<S>,
-        reason: DiscardReason,
-        bytes: u64,
-        messages: u64,
-    ) {
+    pub(super) fn add_gap<S>(&mut self, slot: &mut Slot<S>, gap: Gap) {
         match &mut slot.conn.more().gap {
-            Some((same, b, m)) if *same == reason => {
-                *b += bytes;
-                *m += messages;
-            }
+            Some(pending) if pending.reason == gap.reason => pending.grow(gap),
             _ => {
                 self.tell_gap(slot);
-                slot.conn.more().gap = Some((reason, bytes, messages));
+                slot.conn.more().gap = Some(gap);
             }
         }
     }
 
     /// Writes the gap that is pending, if any.
     pub(super) fn tell_gap<S>(&mut self, slot: &mut Slot<S>) {
-        if let Some((reason, bytes, messages)) = slot.take_gap() {
-            let gap = Gap {
-                reason,
-                bytes,
-                messages,
-            };
+        if let Some(gap) = slot.take_gap() {
             self.at += gap.write(self.id.as_u64(), &mut self.buf[self.at..]);
         }
     }

@@ -16,6 +16,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::books::Books;
+pub(crate) use crate::books::Gap;
 use crate::close::{CloseReason, DiscardReason, Reason};
 use crate::peer::Peer;
 
@@ -264,14 +265,6 @@ impl Opened {
             framing: bytes[20],
         })
     }
-}
-
-/// Bytes of a connection that will not be delivered, in the place where they would have been.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Gap {
-    pub(crate) reason: DiscardReason,
-    pub(crate) bytes: u64,
-    pub(crate) messages: u64,
 }
 
 whole_record!(Gap, 24);
