@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 
 use super::serve::{self, Served};
 use super::slots::Place;
-use super::writer::Writer;
+use super::writer::{Writer, farewell_len};
 use super::{LARGEST_READ, REMEMBERED, Reactor, TICK, system};
 use crate::books::Gap;
 use crate::close::{CloseReason, DiscardReason, Farewell};
@@ -209,8 +209,7 @@ impl<N: Net> Reactor<N> {
             return Served::Out;
         };
         let staged = slot.conn.staged();
-        let max = self.listeners[usize::from(slot.listener)].limits.max;
-        let room = serve::claim_len(staged, serve::SMALLEST_READ, max);
+        let room = farewell_len(staged);
         let Some(mut claim) = lane.producer.claim(room, room) else {
             return Served::NoRoom;
         };

@@ -2,14 +2,14 @@
 
 use super::super::Counters;
 use super::super::pieces::place;
-use super::super::writer::Writer;
+use super::super::writer::{Writer, farewell_len};
 use super::*;
-use crate::books::Gap;
+use crate::books::{Books, Gap};
 use crate::close::DiscardReason;
 use crate::conn::Conn;
 use crate::frame::{Limits, OversizePolicy, Partial};
 use crate::peer::{ConnectionId, Peer};
-use crate::ring::record::{Kind, Walk};
+use crate::ring::record::{Closed, Kind, Walk};
 use proptest::prelude::*;
 
 proptest! {
@@ -168,6 +168,36 @@ proptest! {
     #[test]
     fn whatever_a_read_holds_its_records_fit_the_claim(stream in dense()) {
         stream.play();
+    }
+}
+
+/// The time, who it is, a gap that is pending, and then what is staged: delivered, or discarded for another reason.
+#[test]
+fn all_that_an_end_may_have_to_tell_fits_its_claim() {
+    for staged in 0..=48 {
+        for is_delivered in [true, false] {
+            let peer = Peer::Unix { pid: 1, uid: 1 };
+            let mut slot = Slot::new(Conn::new(0), (), 1, peer);
+            slot.conn.more().gap = Some(Gap::new(DiscardReason::RingFull, 1, 1));
+            let mut claim = vec![0; farewell_len(staged)];
+            let mut writer = Writer::new(&mut claim, ConnectionId::new(0, 1, 0));
+            writer.introduce(&mut slot, Some(1));
+            if is_delivered {
+                writer.tell_gap(&mut slot);
+                writer.data(record::WHOLE, &vec![b'x'; staged]);
+            } else {
+                writer.add_gap(&mut slot, Gap::new(DiscardReason::CutAtEnd, 1, 1));
+                writer.tell_gap(&mut slot);
+            }
+            let reason = CloseReason::Eof;
+            let books = Books::default();
+            writer.closed(&Closed { reason, books });
+            assert_eq!(
+                Walk::new(&claim).count(),
+                5,
+                "time, who, gap, the last of it, books"
+            );
+        }
     }
 }
 

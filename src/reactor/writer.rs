@@ -26,6 +26,13 @@ pub(super) fn introduction_len<S>(slot: &Slot<S>, tell_time: Option<u64>) -> usi
     time + opened
 }
 
+/// Room for all that a connection can have left to tell when it ends: a gap, what is staged or the gap that it
+/// leaves, and its books.
+pub(super) fn farewell_len(staged: usize) -> usize {
+    let last = record::record_len(staged).max(record::GAP_LEN);
+    INTRODUCTION + record::GAP_LEN + last + record::CLOSED_LEN
+}
+
 /// The records of one connection in a claim.
 pub(super) struct Writer<'a> {
     buf: &'a mut [u8],

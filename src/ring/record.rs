@@ -27,7 +27,6 @@ pub(crate) const OPENED_LEN: usize = record_len(Opened::PAYLOAD);
 /// Bytes of a `Gap` record.
 pub(crate) const GAP_LEN: usize = record_len(Gap::PAYLOAD);
 /// Bytes of a `Closed` record.
-#[cfg(test)]
 pub(crate) const CLOSED_LEN: usize = record_len(Closed::PAYLOAD);
 /// Bytes of a `Time` record.
 pub(crate) const TIME_LEN: usize = record_len(0);
