@@ -34,6 +34,10 @@ pub(crate) const SMALLEST_READ: usize = 4 << 10;
 /// The most that is read at once: all that a default receive buffer holds (some 92 KiB), so that a connection that
 /// is behind is read by one call.
 pub(crate) const LARGEST_READ: usize = 128 << 10;
+/// The most while others wait for the same ring: a full buffer is read in two parts, and others in between, which costs
+/// less than at once. But not where much of a message is staged: what a read leaves over is copied twice.
+pub(super) const SHARED_READ: usize = 64 << 10;
+pub(super) const LARGE_PART: usize = 16 << 10;
 
 /// The claim that a read of `n` bytes behind `staged` ones needs, whatever they turn out to be.
 pub(crate) fn claim_len(staged: usize, n: usize, max_message: usize) -> usize {
@@ -189,7 +193,12 @@ impl<N: Net> Reactor<N> {
         self.book_wait(key);
         let allowed = self.meter(key)?;
         let slot = &self.slots[key];
-        let want = allowed.min(LARGEST_READ);
+        let others_wait = !self.lanes[usize::from(slot.consumer)].fifo.is_last(key);
+        let most = match others_wait && slot.conn.staged() < LARGE_PART {
+            true => SHARED_READ,
+            false => LARGEST_READ,
+        };
+        let want = allowed.min(most);
         // What the read may leave over must have a place, before it is taken from the kernel.
         match self.staging.may_read(slot.part, slot.consumer, want) {
             0 => {
