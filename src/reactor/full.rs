@@ -5,7 +5,7 @@
 //! as at any other time, and is whole when it ends.
 
 use super::Reactor;
-use super::serve::{self, Served};
+use super::serve::{self, Read, Served};
 use super::slots::{Place, Slot};
 use super::writer::{INTRODUCTION, Writer};
 use crate::books::Gap;
@@ -44,8 +44,10 @@ impl<N: Net> Reactor<N> {
         let end = staged + bytes;
         let (front, fresh) = whole[..end].split_at_mut(staged);
         let parts = (old_part, &*fresh);
-        let mut read = serve::cut(listening, &self.octet_limits, slot, parts, &mut self.cuts);
-        read.asked = asked;
+        let mut read = Read {
+            asked,
+            ..serve::cut(listening, &self.octet_limits, slot, parts, &mut self.cuts)
+        };
         let mut rest = end;
         if let [Cut::Rest { start: 0 }] = *self.cuts {
             rest = staged;
@@ -101,7 +103,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// There is room: what is owed is told.
+    /// There is room: one that has not ended tells the gap that it owes.
     pub(super) fn tell_owed(&mut self, key: u32) -> Served {
         let lane_place = usize::from(self.slots[key].consumer);
         let tell_time = self.time_due(&self.lanes[lane_place]);

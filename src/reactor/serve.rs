@@ -31,12 +31,10 @@ const PER_OVERSIZE: usize = 160;
 const EDGES: usize = 80;
 /// The smallest read for which a claim is made.
 pub(crate) const SMALLEST_READ: usize = 4 << 10;
-/// The most that is read at once: all that a default receive buffer holds (some 92 KiB), so that a connection that
-/// is behind is read by one call.
+/// The most that is read at once: all that a default receive buffer holds (some 92 KiB).
 pub(crate) const LARGEST_READ: usize = 128 << 10;
-/// The most while others wait for the same ring: a full buffer is read in two parts, and others in between, which costs
-/// less than at once. But not where much of a message is staged: what a read leaves over is copied twice.
-pub(super) const SHARED_READ: usize = 64 << 10;
+/// Of who has so much of a message staged, as much is read at once as of who is alone: what a read leaves over is
+/// copied twice.
 pub(super) const LARGE_PART: usize = 16 << 10;
 
 /// The claim that a read of `n` bytes behind `staged` ones needs, whatever they turn out to be.
@@ -65,7 +63,7 @@ pub(crate) enum Served {
     Read(usize),
     /// Its claim did not fit: it stays the head.
     NoRoom,
-    /// It left the FIFO without being read.
+    /// Nothing was read of it.
     Out,
 }
 
@@ -112,7 +110,7 @@ impl<N: Net> Reactor<N> {
         })
     }
 
-    /// Serves the head of a FIFO that flows.
+    /// Serves the head of a FIFO that flows, which has not ended.
     pub(crate) fn serve(&mut self, key: u32) -> Served {
         let Some(asked) = self.may_read(key) else {
             return Served::Out;
@@ -153,8 +151,10 @@ impl<N: Net> Reactor<N> {
         // Before anybody can see what became of them.
         self.counters.received.add(bytes as u64);
         let parts = (self.staging.bytes(slot.part), &buf[at..at + bytes]);
-        let mut read = cut(listening, &self.octet_limits, slot, parts, &mut self.cuts);
-        read.asked = asked;
+        let mut read = Read {
+            asked,
+            ..cut(listening, &self.octet_limits, slot, parts, &mut self.cuts)
+        };
         let counts = self.rates.as_ref().is_some_and(|r| r.counts_messages());
         let framing = framing_of(&listening.framing, slot);
         let pieces = Pieces {
@@ -195,7 +195,7 @@ impl<N: Net> Reactor<N> {
         let slot = &self.slots[key];
         let others_wait = !self.lanes[usize::from(slot.consumer)].fifo.is_last(key);
         let most = match others_wait && slot.conn.staged() < LARGE_PART {
-            true => SHARED_READ,
+            true => self.shared_read,
             false => LARGEST_READ,
         };
         let want = allowed.min(most);

@@ -192,6 +192,8 @@ fn all_that_an_end_may_have_to_tell_fits_its_claim() {
             let reason = CloseReason::Eof;
             let books = Books::default();
             writer.closed(&Closed { reason, books });
+            let spare = farewell_len(staged) - writer.at;
+            assert!(spare <= record::GAP_LEN - record::HEADER, "{spare}");
             assert_eq!(
                 Walk::new(&claim).count(),
                 5,

@@ -1,7 +1,8 @@
 //! What is done for many connections at once is done in slices: no turn is as long as they are many, and
 //! whoever comes or speaks meanwhile has its place between them.
 
-use super::super::serve::{LARGE_PART, SHARED_READ};
+use super::super::serve::LARGE_PART;
+use super::stage::SHARED_READ;
 use super::*;
 
 /// How many of them is it true of?
@@ -410,5 +411,31 @@ fn a_full_buffer_is_read_in_two_parts_where_others_wait_for_the_same_ring() {
         conn.handle_read(part - conn.staged(), 0);
         conn.handle_cut(0, 0, part);
         assert_eq!(stage.reactor.may_read(0), Some(most), "{part}");
+    }
+}
+
+/// The read that goes beyond the budget is the last of its ring in this turn, into the ring or into nothing.
+#[test]
+fn a_ring_has_so_many_bytes_of_a_turn() {
+    for is_full in [false, true] {
+        let mut stage = Stage::new(CLOCKS, 1 << 20, EAGAIN);
+        stage.connect(8);
+        let of_first = [0, 2, 4, 6];
+        if is_full {
+            stage.send(0, &b"0123456789abcde\n".repeat(33 << 6));
+            stage.reactor.lanes[0].discards = true;
+            assert!(stage.reactor.block_lane(0));
+        }
+        stage.reactor.budgets.bytes = 150;
+        let line = [b"x".repeat(99).as_slice(), b"\n"].concat();
+        of_first.iter().for_each(|key| stage.put(*key, &line));
+        for read in [2, 4] {
+            stage.turn();
+            let unread = stage.script.bytes.borrow();
+            let many = of_first
+                .iter()
+                .filter(|key| unread[**key as usize].is_empty());
+            assert_eq!(many.count(), read, "full: {is_full}");
+        }
     }
 }
