@@ -179,7 +179,6 @@ impl Checked {
                 reroute: config.on_consumer_gone == OnConsumerGone::Reroute,
                 drain_timeout: config.drain_timeout,
                 spacing: self.spacing(),
-                shared_read: self.shared_read(),
                 budgets: config.budgets,
                 at_limit: config.at_max_connections,
                 admission: admission.clone(),

@@ -18,8 +18,6 @@ use crate::reactor::{
 };
 use crate::status::MemoryBound;
 
-/// How much the kernel is asked to hold of each connection by default; it holds half as much again.
-const SHARED_READ: usize = 64 << 10;
 /// The smallest ring that is chosen when none is given.
 const RING_BYTES: usize = 4 << 20;
 /// Bytes of a ring at most: more than a machine has, and a sum of them is a number.
@@ -370,15 +368,6 @@ impl Checked {
             bytes => bytes,
         };
         Spacing::new(coalesce, buffer.min(self.ring_bytes / 4) as u64)
-    }
-
-    /// How much is read at once of who is not alone: a default buffer, when it is full, in two parts. What the
-    /// kernel has grown, or was told to, is read in pieces as large as there are.
-    pub(super) fn shared_read(&self) -> usize {
-        match self.config.receive_buffer {
-            1..=SHARED_READ => SHARED_READ,
-            _ => LARGEST_READ,
-        }
     }
 
     /// The sum of promise 1, with its terms.

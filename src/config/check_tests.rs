@@ -197,23 +197,6 @@ fn a_deadline_that_ticks_cannot_tell_from_the_past_is_refused() {
 }
 
 #[test]
-fn a_default_buffer_is_read_in_two_parts_and_a_larger_one_as_it_comes() {
-    let read = |receive_buffer| {
-        let config = Config {
-            receive_buffer,
-            ..listening()
-        };
-        config.validate().unwrap().shared_read()
-    };
-    assert_eq!(read(listening().receive_buffer), 64 << 10);
-    let all = [4096, 64 << 10, (64 << 10) + 1, 1 << 20, 0];
-    assert_eq!(
-        all.map(read),
-        [64 << 10, 64 << 10, 128 << 10, 128 << 10, 128 << 10]
-    );
-}
-
-#[test]
 fn turns_begin_apart_as_was_said_and_not_so_far_that_anything_is_full() {
     let spacing = |config: Config| config.validate().unwrap().spacing();
     let auto = |room| Spacing::new(Coalesce::Auto, room);

@@ -138,8 +138,6 @@ pub(crate) struct Parts<L> {
     pub(crate) drain_timeout: Duration,
     /// If turns are ever to begin apart.
     pub(crate) spacing: Option<Spacing>,
-    /// The most that is read at once of a connection while others wait for the same ring.
-    pub(crate) shared_read: usize,
     pub(crate) budgets: Budgets,
     pub(crate) at_limit: AtLimit,
     pub(crate) admission: Arc<Admission>,
@@ -209,7 +207,6 @@ pub struct Reactor<N: Net = Mio> {
     spacing: Option<Spacing>,
     /// When there are chores at the latest.
     due: Duration,
-    shared_read: usize,
     budgets: Budgets,
     at_limit: AtLimit,
     admission: Arc<Admission>,
@@ -299,7 +296,6 @@ impl<N: Net> Reactor<N> {
             drain_timeout: parts.drain_timeout,
             spacing: parts.spacing,
             due: NEVER,
-            shared_read: parts.shared_read,
             budgets: parts.budgets,
             at_limit: parts.at_limit,
             admission: parts.admission,

@@ -31,11 +31,9 @@ const PER_OVERSIZE: usize = 160;
 const EDGES: usize = 80;
 /// The smallest read for which a claim is made.
 pub(crate) const SMALLEST_READ: usize = 4 << 10;
-/// The most that is read at once: all that a default receive buffer holds (some 92 KiB).
+/// The most that is read at once: all that a default receive buffer holds (some 92 KiB), so that a connection that
+/// is behind is read by one call.
 pub(crate) const LARGEST_READ: usize = 128 << 10;
-/// Of who has so much of a message staged, as much is read at once as of who is alone: what a read leaves over is
-/// copied twice.
-pub(super) const LARGE_PART: usize = 16 << 10;
 
 /// The claim that a read of `n` bytes behind `staged` ones needs, whatever they turn out to be.
 pub(crate) fn claim_len(staged: usize, n: usize, max_message: usize) -> usize {
@@ -193,12 +191,7 @@ impl<N: Net> Reactor<N> {
         self.book_wait(key);
         let allowed = self.meter(key)?;
         let slot = &self.slots[key];
-        let others_wait = !self.lanes[usize::from(slot.consumer)].fifo.is_last(key);
-        let most = match others_wait && slot.conn.staged() < LARGE_PART {
-            true => self.shared_read,
-            false => LARGEST_READ,
-        };
-        let want = allowed.min(most);
+        let want = allowed.min(LARGEST_READ);
         // What the read may leave over must have a place, before it is taken from the kernel.
         match self.staging.may_read(slot.part, slot.consumer, want) {
             0 => {

@@ -369,11 +369,6 @@ impl Fifo {
         self.head == NONE
     }
 
-    /// Does nobody stand behind this one, its head?
-    pub(crate) fn is_last(&self, head: u32) -> bool {
-        self.tail == head
-    }
-
     pub(crate) fn push<S>(&mut self, slots: &mut Slots<S>, key: u32) {
         let slot = &mut slots[key];
         debug_assert_eq!(

@@ -1,8 +1,6 @@
 //! What is done for many connections at once is done in slices: no turn is as long as they are many, and
 //! whoever comes or speaks meanwhile has its place between them.
 
-use super::super::serve::LARGE_PART;
-use super::stage::SHARED_READ;
 use super::*;
 
 /// How many of them is it true of?
@@ -391,26 +389,6 @@ fn those_who_are_evicted_take_turns_within_the_budgets_of_a_ring() {
             let many = read.iter().filter(|bytes| **bytes > 0).count();
             assert_eq!(many, turn * in_a_turn);
         }
-    }
-}
-
-#[test]
-fn a_full_buffer_is_read_in_two_parts_where_others_wait_for_the_same_ring() {
-    let mut stage = Stage::new(CLOCKS, 1 << 20, EAGAIN);
-    stage.connect(3);
-    // One for each ring: nobody is in anybody's way.
-    stage.reactor.enqueue(0);
-    stage.reactor.enqueue(1);
-    assert_eq!(stage.reactor.may_read(0), Some(LARGEST_READ));
-    stage.reactor.enqueue(2);
-    assert_eq!(stage.reactor.may_read(0), Some(SHARED_READ));
-    assert_eq!(stage.reactor.may_read(1), Some(LARGEST_READ));
-    // In the middle of a large message it is read at once all the same.
-    for (part, most) in [(LARGE_PART - 1, SHARED_READ), (LARGE_PART, LARGEST_READ)] {
-        let conn = &mut stage.reactor.slots[0].conn;
-        conn.handle_read(part - conn.staged(), 0);
-        conn.handle_cut(0, 0, part);
-        assert_eq!(stage.reactor.may_read(0), Some(most), "{part}");
     }
 }
 

@@ -150,7 +150,6 @@ pub(super) const CLOCKS: Clocks = Clocks {
     linger: 250,
 };
 
-pub(super) const SHARED_READ: usize = 64 << 10;
 pub(super) const EAGAIN: i32 = 11;
 pub(super) const ECONNRESET: i32 = 104;
 pub(super) const ETIMEDOUT: i32 = 110;
@@ -189,7 +188,6 @@ impl Stage {
             reroute: false,
             drain_timeout: Duration::from_secs(1),
             spacing: None,
-            shared_read: SHARED_READ,
             budgets: Default::default(),
             at_limit: Default::default(),
             admission: Arc::new(Admission::new(40_000, [None].into_iter())),
