@@ -1,6 +1,7 @@
 //! What the kernel and the program itself say about the running program.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::Value;
@@ -12,16 +13,36 @@ impl Fanin {
         fs::read_to_string(format!("/proc/{}/{of}", self.pid())).unwrap()
     }
 
+    /// Where the kernel tells of each of its threads.
+    fn tasks(&self) -> impl Iterator<Item = String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        tasks.map(|task| format!("task/{}", task.unwrap().file_name().display()))
+    }
+
     /// How often its threads have gone to sleep on their own, all together.
     pub(crate) fn wake_ups(&self) -> u64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
-        tasks
-            .map(|task| {
-                let task = task.unwrap().file_name().into_string().unwrap();
-                let status = self.status(&format!("task/{task}/status"));
-                number(&status, "voluntary_ctxt_switches:")
-            })
-            .sum()
+        let status = self
+            .tasks()
+            .map(|task| self.status(&format!("{task}/status")));
+        let slept = status.map(|status| number(&status, "voluntary_ctxt_switches:"));
+        slept.sum()
+    }
+
+    /// Processor time of the threads that bytes go through: not of the one that looks each second what is to be
+    /// told, whose few milliseconds are mostly those of fetching code that the kernel has put away meanwhile.
+    pub(crate) fn cpu_time_of_data(&self) -> Duration {
+        let carries = |task: &String| {
+            let name = self.status(&format!("{task}/comm"));
+            name.starts_with("fanin-reactor") || name.starts_with("fanin-sink")
+        };
+        let threads: Vec<_> = self.tasks().filter(carries).collect();
+        assert!(threads.len() >= 2, "a reactor and a sink: {threads:?}");
+        let nanos = threads.iter().map(|task| {
+            let times = self.status(&format!("{task}/schedstat"));
+            let ran = times.split_whitespace().next().unwrap();
+            ran.parse::<u64>().unwrap()
+        });
+        Duration::from_nanos(nanos.sum())
     }
 
     /// Bytes of the file that it writes to.
