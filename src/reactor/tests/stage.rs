@@ -208,13 +208,21 @@ impl Stage {
         }
     }
 
-    pub(super) fn edge(&self, token: Token) {
+    fn happens(&self, token: Token, read_closed: bool, error: bool) {
         self.script.events.borrow_mut().push(Event {
             token,
             readable: true,
-            read_closed: false,
-            error: false,
+            read_closed,
+            error,
         });
+    }
+
+    pub(super) fn edge(&self, token: Token) {
+        self.happens(token, false, false);
+    }
+
+    fn token(&self, stream: u32) -> Token {
+        token(self.reactor.slots[stream].generation, stream)
     }
 
     pub(super) fn turn(&mut self) {
@@ -250,27 +258,17 @@ impl Stage {
     /// More of a stream comes in. Its key is its number.
     pub(super) fn put(&self, stream: u32, bytes: &[u8]) {
         self.script.bytes.borrow_mut()[stream as usize].extend_from_slice(bytes);
-        self.edge(token(self.reactor.slots[stream].generation, stream));
+        self.edge(self.token(stream));
     }
 
     /// Its peer finishes.
     pub(super) fn fin(&self, stream: u32) {
-        self.script.events.borrow_mut().push(Event {
-            token: token(self.reactor.slots[stream].generation, stream),
-            readable: true,
-            read_closed: true,
-            error: false,
-        });
+        self.happens(self.token(stream), true, false);
     }
 
     /// Its peer resets it, or keepalive gives that up.
     pub(super) fn breaks(&self, stream: u32) {
-        self.script.events.borrow_mut().push(Event {
-            token: token(self.reactor.slots[stream].generation, stream),
-            readable: true,
-            read_closed: true,
-            error: true,
-        });
+        self.happens(self.token(stream), true, true);
     }
 
     pub(super) fn send(&mut self, stream: u32, bytes: &[u8]) {
