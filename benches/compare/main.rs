@@ -15,6 +15,7 @@ mod common;
 mod rows;
 mod table;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -55,7 +56,9 @@ fn main() {
     }
     let options = Options::parse();
     if options.list {
-        return rows::list();
+        // Who reads it may leave after the first line.
+        let _ = std::io::stdout().write_all(rows::list().as_bytes());
+        return;
     }
     let mut rows = options.chosen.rows().unwrap_or_else(|error| error.exit());
     let mut rounds = usize::from(options.rounds);

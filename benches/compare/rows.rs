@@ -359,10 +359,12 @@ fn is_meant(candidate: &Candidate, name: &str) -> bool {
     candidate.name == name || (name == "tokio" && candidate.name.starts_with("tokio-"))
 }
 
-pub(crate) fn list() {
-    for row in all() {
-        println!("{row}{}", if row.is_default { "" } else { " (on demand)" });
+/// The rows, and below each who can take it.
+pub(crate) fn list() -> String {
+    let entry = |row: Row| {
         let names: Vec<String> = row.known().into_iter().map(|c| c.name).collect();
-        println!("    {}", names.join(" "));
-    }
+        let on_demand = if row.is_default { "" } else { " (on demand)" };
+        format!("{row}{on_demand}\n    {}\n", names.join(" "))
+    };
+    all().into_iter().map(entry).collect()
 }
