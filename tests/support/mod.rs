@@ -287,20 +287,6 @@ impl Fanin {
         report
     }
 
-    /// User and system time so far.
-    pub(crate) fn cpu_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        // The command's name may contain blanks; what follows its `)` begins with field 3.
-        let (_, rest) = stat.rsplit_once(')').unwrap();
-        let ticks: u64 = rest
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u64>().unwrap())
-            .sum();
-        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
-    }
-
     /// Open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         let path = format!("/proc/{}/fd", self.pid());

@@ -8,6 +8,25 @@ use serde_json::Value;
 
 use super::{Fanin, connections};
 
+/// Processor time of a program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CpuTime {
+    /// Of the threads that bytes go through: not of the one that looks each second what is to be told, whose few
+    /// milliseconds are mostly those of fetching code that the kernel has put away meanwhile.
+    data: Duration,
+    all: Duration,
+}
+
+impl CpuTime {
+    /// Where nothing is to be done, those that bytes go through took less than so much, and nobody spun.
+    #[track_caller]
+    pub(crate) fn assert_rest(self, since: Self, most: Duration) {
+        let (data, all) = (self.data - since.data, self.all - since.all);
+        assert!(data < most, "{data:?} of processor time, of {all:?} in all");
+        assert!(all < 5 * most, "{all:?} of processor time");
+    }
+}
+
 impl Fanin {
     fn status(&self, of: &str) -> String {
         fs::read_to_string(format!("/proc/{}/{of}", self.pid())).unwrap()
@@ -28,21 +47,24 @@ impl Fanin {
         slept.sum()
     }
 
-    /// Processor time of the threads that bytes go through: not of the one that looks each second what is to be
-    /// told, whose few milliseconds are mostly those of fetching code that the kernel has put away meanwhile.
-    pub(crate) fn cpu_time_of_data(&self) -> Duration {
-        let carries = |task: &String| {
+    /// Processor time so far.
+    pub(crate) fn cpu_time(&self) -> CpuTime {
+        let of = |task: &String| {
+            let times = self.status(&format!("{task}/schedstat"));
+            let ran = times.split_whitespace().next().unwrap();
+            Duration::from_nanos(ran.parse().unwrap())
+        };
+        let carries = |task: &&String| {
             let name = self.status(&format!("{task}/comm"));
             name.starts_with("fanin-reactor") || name.starts_with("fanin-sink")
         };
-        let threads: Vec<_> = self.tasks().filter(carries).collect();
-        assert!(threads.len() >= 2, "a reactor and a sink: {threads:?}");
-        let nanos = threads.iter().map(|task| {
-            let times = self.status(&format!("{task}/schedstat"));
-            let ran = times.split_whitespace().next().unwrap();
-            ran.parse::<u64>().unwrap()
-        });
-        Duration::from_nanos(nanos.sum())
+        let all: Vec<_> = self.tasks().collect();
+        let data: Vec<_> = all.iter().filter(carries).collect();
+        assert!(data.len() >= 2, "a reactor and a sink: {data:?}");
+        CpuTime {
+            data: data.into_iter().map(of).sum(),
+            all: all.iter().map(of).sum(),
+        }
     }
 
     /// Bytes of the file that it writes to.
