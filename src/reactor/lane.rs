@@ -42,6 +42,17 @@ impl Flow {
     }
 }
 
+/// What becomes of what its connections have to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// It goes into the ring.
+    Publishes,
+    /// It waits until there is room.
+    Waits,
+    /// It is read, and discarded.
+    Discards,
+}
+
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) producer: Producer,
@@ -117,16 +128,30 @@ impl Lane {
         matches!(self.pace, Pace::Gone(_))
     }
 
+    pub(crate) fn service(&self) -> Service {
+        match self.flow {
+            Flow::Flowing => Service::Publishes,
+            Flow::Blocked { .. } if self.waits_for_room() => Service::Waits,
+            Flow::Blocked { .. } => Service::Discards,
+        }
+    }
+
+    /// Do its connections wait where there is no room? Nobody is read for a consumer that is gone.
+    fn waits_for_room(&self) -> bool {
+        !self.discards || self.is_gone()
+    }
+
     /// Are its connections held up?
     pub(crate) fn is_pausing(&self) -> bool {
-        self.is_blocked() && (!self.discards || self.is_gone())
+        self.service() == Service::Waits
     }
 
     /// Is there somebody to be served now?
     pub(crate) fn has_work(&self) -> bool {
-        match self.is_blocked() {
-            true => !self.is_pausing() && !self.fifo.is_empty(),
-            false => !self.fifo.is_empty() || !self.owing.is_empty(),
+        match self.service() {
+            Service::Publishes => !self.fifo.is_empty() || !self.owing.is_empty(),
+            Service::Waits => false,
+            Service::Discards => !self.fifo.is_empty(),
         }
     }
 
@@ -203,9 +228,10 @@ impl Lane {
     /// Time spent blocked until `now`: a clock that stands still while the ring holds nobody up.
     pub(crate) fn blocked_until(&self, now: Duration) -> Duration {
         match self.flow {
-            _ if self.discards && !self.is_gone() => self.blocked,
-            Flow::Flowing => self.blocked,
-            Flow::Blocked { since } => self.blocked + now.saturating_sub(since),
+            Flow::Blocked { since } if self.waits_for_room() => {
+                self.blocked + now.saturating_sub(since)
+            }
+            _ => self.blocked,
         }
     }
 
@@ -268,7 +294,7 @@ impl Lane {
         // The wait is not taken back: by now it may be a drain's, for all that is in the ring.
         self.enter(Flow::Flowing);
         let took = now.saturating_sub(since);
-        if !self.discards || self.is_gone() {
+        if self.waits_for_room() {
             self.blocked += took;
             self.flowing_mark = self.blocked.as_millis() as Mark;
         }

@@ -57,6 +57,7 @@ pub(crate) use self::counters::Counters;
 use self::drain::Phase;
 pub use self::drain::RunError;
 pub(crate) use self::lane::Lane;
+use self::lane::Service;
 pub(crate) use self::line::LINE_BYTES;
 use self::list::Answer;
 use self::listener::Listener;
@@ -506,13 +507,11 @@ impl<N: Net> Reactor<N> {
     /// Serves whoever is next at a ring. `None`: nobody is to be served now.
     fn serve_next(&mut self, lane_place: usize) -> Option<Served> {
         let lane = &self.lanes[lane_place];
-        if lane.is_pausing() {
-            return None;
-        }
-        if lane.is_blocked() {
-            return lane.fifo.head().map(|key| self.serve_full(key));
-        }
-        let key = lane.next()?;
+        let key = match lane.service() {
+            Service::Publishes => lane.next()?,
+            Service::Waits => return None,
+            Service::Discards => return lane.fifo.head().map(|key| self.serve_full(key)),
+        };
         if lane.is_high() && self.block_lane(lane_place) {
             return Some(Served::Out);
         }
