@@ -145,6 +145,23 @@ fn an_exhausted_listener_to_which_nobody_comes_has_nothing_to_do() {
 }
 
 #[test]
+fn a_report_that_no_file_can_be_opened_for_goes_to_stderr() {
+    let mut fanin = Fanin::start(&[]);
+    fanin.deny_descriptors();
+    fanin.signal(Signal::USR1);
+    fanin.wait_to_say("Too many open files");
+    fanin.wait_to_say("\"schema\":1");
+    fanin.signal(Signal::TERM);
+    assert_eq!(fanin.wait().code(), Some(1), "{}", fanin.said());
+    let said = fanin.said();
+    let mut reports = said.lines().filter(|line| line.starts_with('{'));
+    let live: Value = serde_json::from_str(reports.next().unwrap()).unwrap();
+    let last: Value = serde_json::from_str(reports.next().unwrap()).unwrap();
+    assert!(live["live"].is_array(), "{live:#}");
+    assert_eq!(last["balanced"], true);
+}
+
+#[test]
 fn beyond_the_connection_limit_peers_wait_in_the_backlog_until_one_leaves() {
     let mut fanin = Fanin::start(&["--max-connections", "10"]);
     let mut inside: Vec<_> = (0..10)

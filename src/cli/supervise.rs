@@ -306,6 +306,7 @@ impl Supervisor {
             .filter(|path| *path != Path::new("-"))
     }
 
+    /// `false`: it could not be, and belongs to stderr.
     fn write(&self, report: &Report, path: &Path) -> bool {
         let written = report.write(path);
         if let Err(error) = &written {
@@ -321,11 +322,8 @@ impl Supervisor {
         let (connections, closed) = (connections.wait(QUERY), closed.wait(QUERY));
         let snapshot = self.handle.snapshot();
         let report = Report::live(&snapshot, &self.program(), connections, closed);
-        match self.file() {
-            Some(path) => {
-                self.write(&report, path);
-            }
-            None => self.notes.report(report),
+        if !self.file().is_some_and(|path| self.write(&report, path)) {
+            self.notes.report(report);
         }
     }
 
@@ -362,10 +360,11 @@ impl Supervisor {
             .report
             .is_some()
             .then(|| Report::last(&snapshot, &self.program()));
-        if let Some(path) = self.file()
-            && let Some(report) = report.take()
-        {
-            self.failed |= !self.write(&report, path);
+        if let (Some(path), Some(last)) = (self.file(), &report) {
+            match self.write(last, path) {
+                true => report = None,
+                false => self.failed = true,
+            }
         }
         // Lines may be lost where nobody reads them; a report that was asked for may not.
         let is_asked = report.is_some();
