@@ -222,6 +222,14 @@ impl Reactor<SimNet> {
             starved == 0 || self.staging.held() > 0 || self.calls_starved(),
             "{starved} wait for staging that nobody holds"
         );
+        for key in self.starved.iter(&self.slots) {
+            let slot = &self.slots[key];
+            let has_room = self.staging.may_read(slot.part, slot.consumer, 1) > 0;
+            assert!(
+                !has_room || self.calls_starved(),
+                "{key} waits for staging that it could have"
+            );
+        }
         for (at, lane) in self.lanes.iter().enumerate() {
             assert_eq!(lane.fifo.len(&self.slots), waiting[at], "lane {at}: FIFO");
             assert_eq!(lane.owing.len(&self.slots), owing[at], "lane {at}: owing");

@@ -34,7 +34,7 @@ pub(crate) struct Staging {
     largest: usize,
     /// For each ring: its holders, in the order in which their messages began.
     orders: Vec<Order>,
-    /// A part was given up, and nobody has been called for it.
+    /// Room was given back, and nobody has been called for it.
     freed: bool,
 }
 
@@ -229,7 +229,10 @@ impl Staging {
             reserve.resize(largest, 0);
             self.beside += largest;
             match &part.place {
-                Place::Arena(old) => reserve[..len].copy_from_slice(&self.arena.bytes(*old)[..len]),
+                Place::Arena(old) => {
+                    self.freed = true;
+                    reserve[..len].copy_from_slice(&self.arena.bytes(*old)[..len]);
+                }
                 Place::Own(bytes) => {
                     self.beside -= bytes.len();
                     reserve[..len].copy_from_slice(&bytes[..len]);
@@ -249,6 +252,7 @@ impl Staging {
             Place::Reserve => unreachable!("a reserve has room for the largest part"),
         };
         part.place = Place::Arena(new);
+        self.freed |= moved > 0;
         moved
     }
 
@@ -275,7 +279,7 @@ impl Staging {
         }
     }
 
-    /// Was a part given up since [`Staging::forget_freed`]?
+    /// Was room given back since [`Staging::forget_freed`]: with a part, or where one lay before it grew?
     pub(crate) fn has_freed(&self) -> bool {
         self.freed
     }
@@ -367,7 +371,9 @@ mod tests {
             512,
             "by steps that would fit as a part of their own"
         );
+        assert!(!staging.has_freed());
         staging.append(oldest, 0, 0, &[1; 512]);
+        assert!(staging.has_freed(), "its place is to be had");
         let (third, _) = staging.append(NONE, 2, 0, &[3; 512]);
         assert_eq!(staging.may_read(third, 0, 4096), 0);
         assert_eq!(
