@@ -241,10 +241,6 @@ impl<N: Net> Reactor<N> {
             self.owe(key);
             left -= 1;
         }
-        if self.starved.is_empty() {
-            // Whoever waits from now on has seen what was given back.
-            self.staging.forget_freed();
-        }
     }
 
     /// Is anybody to be called who waits for staging?
@@ -300,6 +296,8 @@ impl<N: Net> Reactor<N> {
         self.hold(key, PauseCause::Staging);
         if self.starved.is_empty() {
             self.starved_since = self.now;
+            // It has seen what was given back.
+            self.staging.forget_freed();
         }
         self.starved.push(&mut self.slots, key);
         // Its clocks run here; while it waited for its ring they stood still.
