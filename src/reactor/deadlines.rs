@@ -69,6 +69,7 @@ impl<N: Net> Reactor<N> {
                 Expired::Nothing => self.rearm(key),
                 Expired::Look(reason) => self.look(key, reason),
                 Expired::Weigh => self.weigh(key),
+                Expired::Close(reason) if self.is_overlooked(key, reason) => self.look(key, reason),
                 Expired::Close(reason) => self.begin_close(key, reason),
                 Expired::End(reason) => self.end(key, reason),
             }
@@ -88,7 +89,9 @@ impl<N: Net> Reactor<N> {
         if !is_victim(&message, &least) {
             conn.handle_window(self.tick);
             self.rearm(key);
-        } else if conn.looked(CloseReason::Trickle).is_none() {
+        } else if conn.looked(CloseReason::Trickle).is_none()
+            || self.is_overlooked(key, CloseReason::Trickle)
+        {
             self.look(key, CloseReason::Trickle);
         } else {
             self.begin_close(key, CloseReason::Trickle);
@@ -108,6 +111,16 @@ impl<N: Net> Reactor<N> {
         slot.mark_ready();
         self.enqueue(key);
         self.rearm(key);
+    }
+
+    /// Has it been looked for, has bytes, and stood in line since then? A line of very many who send all they can is
+    /// longer than that wait; it is ours.
+    fn is_overlooked(&self, key: u32, reason: CloseReason) -> bool {
+        let slot = &self.slots[key];
+        let has_waited = |looked| has_come(looked, slot.conn.last_read());
+        slot.place == Place::Ring
+            && slot.conn.looked(reason).is_some_and(has_waited)
+            && !self.is_drained(key)
     }
 
     /// When the head of a blocked FIFO has waited for too long. The FIFO is in the order of waiting, so

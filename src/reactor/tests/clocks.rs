@@ -98,6 +98,24 @@ fn time_for_which_its_ring_was_full_is_no_time_of_what_is_read_afterwards() {
 }
 
 #[test]
+fn who_stands_in_a_line_that_does_not_get_to_it_is_not_evicted_for_that() {
+    let mut stage = timed(SECOND, 4096);
+    stage.connect(1);
+    stage.send(0, b"begun");
+    let budgets = std::mem::replace(&mut stage.reactor.budgets.reads, 0);
+    stage.send(0, b", and ended\n");
+    for ticks in (0..5 * SECOND).step_by(10) {
+        stage.at(ticks);
+        stage.turn();
+    }
+    assert_eq!(reason(&stage, 0), None);
+    stage.reactor.budgets.reads = budgets;
+    stage.turn();
+    let books = stage.reactor.slots[0].conn.books();
+    assert_eq!((books.published, books.staged), (17, 0));
+}
+
+#[test]
 fn a_message_that_is_skipped_from_its_beginning_has_the_message_timeout_too() {
     let mut stage = timed(SECOND, 4096);
     stage.reactor.listeners[0].limits.oversize = OversizePolicy::Discard;
