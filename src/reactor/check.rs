@@ -158,7 +158,7 @@ impl Reactor<SimNet> {
         let mut owing = vec![0; self.lanes.len()];
         let (mut starved, mut lingering) = (0, 0);
         let (mut held_by_staging, mut held_by_rate) = (0, [0; Scope::COUNT]);
-        let mut resting = vec![0; self.listeners.len()];
+        let mut resting = vec![vec![0; self.lanes.len()]; self.listeners.len()];
         for key in self.slots.all() {
             let slot = &self.slots[key];
             let lane = usize::from(slot.consumer);
@@ -177,7 +177,9 @@ impl Reactor<SimNet> {
             bound[lane] += 1;
             match slot.place {
                 Place::Nowhere => {}
-                Place::Resting => resting[usize::from(slot.listener)] += 1,
+                Place::Resting => {
+                    resting[usize::from(slot.listener)][usize::from(slot.consumer)] += 1;
+                }
                 Place::Ring => waiting[lane] += 1,
                 Place::Owing => owing[lane] += 1,
                 Place::Staging => starved += 1,
@@ -207,9 +209,13 @@ impl Reactor<SimNet> {
         );
         assert_eq!(self.starved.len(&self.slots), starved);
         assert_eq!(self.lingering.len(&self.slots), lingering);
-        for (listening, resting) in self.listeners.iter().zip(resting) {
-            assert_eq!(listening.resting.len(&self.slots), resting);
-            listening.resting.check_order(&self.slots);
+        let lists = self
+            .listeners
+            .iter()
+            .flat_map(|listening| &listening.resting);
+        for (list, resting) in lists.zip(resting.into_iter().flatten()) {
+            assert_eq!(list.len(&self.slots), resting);
+            list.check_order(&self.slots);
         }
         let held = [Scope::Connection, Scope::Source, Scope::Listener]
             .map(|scope| self.counters.rate(scope).held);

@@ -158,8 +158,8 @@ struct Listening<L> {
     machine: Listener,
     framing: Framing,
     limits: Limits,
-    /// Its connections that are at rest, the longest first; kept only where one is evicted at the limit.
-    resting: Fifo,
+    /// For each ring, its connections that are at rest, the longest first; kept only where one is evicted at the limit.
+    resting: Vec<Fifo>,
     /// Who was evicted last for who waits here: until its slot is free, its place is on its way.
     victim: Option<Token>,
 }
@@ -256,7 +256,11 @@ impl<N: Net> Reactor<N> {
                 machine: Listener::new(),
                 framing,
                 limits,
-                resting: Fifo::new(Place::Resting),
+                resting: parts
+                    .lanes
+                    .iter()
+                    .map(|_| Fifo::new(Place::Resting))
+                    .collect(),
                 victim: None,
             });
         }

@@ -17,7 +17,8 @@ use crate::conn::State;
 use crate::net::Net;
 use crate::policy::{AtLimit, AtRest, Victim};
 
-/// Connections at rest that are looked at in each list, for one that can leave at once.
+/// Connections at rest that are looked at for each ring, for one that can leave at once: of a ring that is not full the
+/// first can.
 const LOOK_BUDGET: usize = 16;
 /// Of one choice in one turn, those that turn out to have something to be read after all.
 const MOST_WRONG: usize = 16;
@@ -32,16 +33,16 @@ impl<N: Net> Reactor<N> {
         let rests = slot.place == Place::Nowhere && !slot.is_ready() && slot.stream.is_some();
         if rests && slot.conn.state() == State::Open {
             slot.queued_at = self.tick;
-            let list = &mut self.listeners[usize::from(slot.listener)].resting;
-            list.push(&mut self.slots, key);
+            let lists = &mut self.listeners[usize::from(slot.listener)].resting;
+            lists[usize::from(slot.consumer)].push(&mut self.slots, key);
         }
     }
 
     pub(super) fn leave_rest(&mut self, key: u32) {
         let slot = &self.slots[key];
         if slot.place == Place::Resting {
-            let list = &mut self.listeners[usize::from(slot.listener)].resting;
-            list.remove(&mut self.slots, key);
+            let lists = &mut self.listeners[usize::from(slot.listener)].resting;
+            lists[usize::from(slot.consumer)].remove(&mut self.slots, key);
         }
     }
 
@@ -86,15 +87,18 @@ impl<N: Net> Reactor<N> {
         {
             return Victim::Nobody;
         }
-        let lists = match limit {
+        let listeners = match limit {
             Limit::Listener => &self.listeners[place..=place],
             Limit::Whole => &self.listeners[..],
         };
-        let all = lists.iter().flat_map(|listening| {
-            let first = listening.resting.iter(&self.slots).take(LOOK_BUDGET);
-            first.map(|key| self.at_rest(key))
+        let lists = listeners.iter().flat_map(|listening| &listening.resting);
+        let longest = lists.filter_map(|resting| {
+            let first = resting.iter(&self.slots).take(LOOK_BUDGET);
+            first
+                .map(|key| self.at_rest(key))
+                .find(|one| one.leaves_at_once)
         });
-        Victim::choose(all)
+        Victim::choose(longest)
     }
 
     fn at_rest(&self, key: u32) -> AtRest<u32> {

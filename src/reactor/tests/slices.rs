@@ -417,3 +417,34 @@ fn a_ring_has_so_many_bytes_of_a_turn() {
         }
     }
 }
+
+#[test]
+fn somebody_makes_room_however_many_wait_behind_a_full_ring() {
+    const INSIDE: u32 = 80;
+    let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
+    stage.reactor.at_limit = AtLimit::Evict;
+    stage.reactor.admission = Arc::new(Admission::new(INSIDE as usize, [None].into_iter()));
+    stage.connect(INSIDE as usize);
+    // Those of the first ring have been at rest the longest, and could not say that they leave.
+    for key in (2..INSIDE).step_by(2).chain((1..INSIDE).step_by(2)) {
+        stage.send(key, b"here\n");
+    }
+    stage.put(0, &b"0123456789abcde\n".repeat(6000));
+    while !stage.reactor.lanes[0].is_blocked() {
+        stage.turn();
+    }
+    stage.at(2 * SECOND);
+    stage.script.accepts.set(3);
+    stage.edge(Token(0));
+    (0..10).for_each(|_| stage.turn());
+    assert_eq!(stage.script.accepts.get(), 0, "still wait");
+    let evicted = stage
+        .reactor
+        .counters
+        .closed
+        .read()
+        .count(CloseReason::Evicted);
+    assert_eq!(evicted, 3);
+    assert!(stage.reactor.lanes[0].is_blocked());
+    assert_eq!(stage.reactor.lanes[0].connections, INSIDE as usize / 2);
+}
