@@ -300,13 +300,17 @@ impl<N: Net> Reactor<N> {
 }
 
 impl<N: Net> Drop for Reactor<N> {
-    /// Whatever it was dropped for, the other reactors may have its places.
+    /// Whatever it was dropped for, the other reactors may have its places, and its rings are full for nobody.
     fn drop(&mut self) {
         for key in self.slots.all() {
             self.admission.leave(usize::from(self.slots[key].listener));
             if self.slots[key].stream.is_some() {
+                self.admission.disconnect();
                 self.leave_source(key);
             }
+        }
+        for consumer in 0..self.lanes.len() {
+            self.together.set_full(self.index, consumer, false);
         }
     }
 }

@@ -564,3 +564,18 @@ fn a_ring_is_begun_anew_where_it_pauses_and_not_where_it_discards() {
         assert_eq!(skipped > 0, on_full == crate::OnFull::Pause, "{skipped}");
     }
 }
+
+#[test]
+fn the_rings_of_a_reactor_that_was_dropped_press_nobody() {
+    let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
+    stage.connect(3);
+    let (together, admission) = (
+        stage.reactor.together.clone(),
+        stage.reactor.admission.clone(),
+    );
+    (0..2).for_each(|consumer| together.set_full(0, consumer, true));
+    assert!(together.presses());
+    drop(stage);
+    assert!(!together.presses());
+    assert_eq!(admission.connect(), 1, "nobody else is connected");
+}
