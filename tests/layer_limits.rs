@@ -129,6 +129,25 @@ fn the_longest_at_rest_makes_room_and_nobody_who_is_in_use() {
 }
 
 #[test]
+fn who_still_waits_for_a_place_when_a_drain_closes_the_listeners_is_counted_with_what_it_sent() {
+    let mut world = World::new(limited(1, AtLimit::Wait));
+    let _inside = fill(&mut world, 1);
+    let mut outside = world.connect();
+    outside.write_all(b"written and closed\n").unwrap();
+    drop(outside);
+    let mut waits = world.connect();
+    world.until("the listener is full", |w| {
+        w.handle.snapshot().listeners[0].state == "full"
+    });
+    world.drain();
+    assert_eq!(waits.read(&mut [0]).unwrap(), 0);
+    let snapshot = world.handle.snapshot();
+    let refused = snapshot.connections.refused;
+    assert_eq!(refused.count(RefuseReason::Shutdown), 2);
+    assert_eq!(snapshot.unread, "written and closed\n".len() as u64);
+}
+
+#[test]
 fn nobody_leaves_for_our_slowness() {
     let mut config = small_ring();
     config.max_connections = 2;

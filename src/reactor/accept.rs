@@ -12,6 +12,9 @@ use crate::net::{AcceptError, Net, Refusal};
 use crate::peer::Peer;
 use crate::policy::AtLimit;
 
+/// Of those who wait at a listener that closes: all, where its backlog is no longer.
+const MOST_AT_ONCE: usize = 4096;
+
 /// Neighbours in the order of coming are far from one another, and all are spread evenly: multiples of the
 /// golden ratio.
 fn spread(generation: u32) -> u8 {
@@ -100,6 +103,23 @@ impl<N: Net> Reactor<N> {
             });
         }
         Ok(())
+    }
+
+    /// The listeners are about to close. Whoever still waits there, because no place became free, is told so, and
+    /// counted with what it has sent.
+    pub(super) fn turn_all_away(&mut self) {
+        for place in 0..self.listeners.len() {
+            for _ in 0..MOST_AT_ONCE {
+                let Some(socket) = &self.listeners[place].socket else {
+                    break;
+                };
+                match self.net.accept(socket) {
+                    Ok((stream, _)) => self.turn_away(stream, RefuseReason::Shutdown),
+                    Err(error) if AcceptError::of(&error) == AcceptError::Again => {}
+                    Err(_) => break,
+                }
+            }
+        }
     }
 
     /// A connection's source may have another one.

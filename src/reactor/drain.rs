@@ -158,7 +158,10 @@ impl<N: Net> Reactor<N> {
             let takes = |listening: &Listening<_>| {
                 listening.machine.may_accept() || listening.machine.is_held_up()
             };
-            if now >= half || !self.listeners.iter().any(takes) {
+            if now >= half {
+                self.turn_all_away();
+                self.close_listeners();
+            } else if !self.listeners.iter().any(takes) {
                 self.close_listeners();
             }
             let told = match told {

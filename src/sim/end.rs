@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::plan::Plan;
 use super::world::{DRAIN, World};
+use crate::close::RefuseReason;
 use crate::config::OnConsumerStall;
 use crate::consumer::Ended;
 use crate::net::sim::Fate;
@@ -91,8 +92,9 @@ impl World {
             );
         }
         let most = self.network.most_descriptors();
-        let refuses = plan.config.at_max_connections == AtLimit::Refuse;
         // Who is turned away has a descriptor for a moment: beyond its place, if it has none.
+        let refuses = plan.config.at_max_connections == AtLimit::Refuse
+            || connections.refused.count(RefuseReason::Shutdown) > 0;
         let turned_away = connections.refused.total() > 0;
         let beyond = if refuses { plan.config.reactors } else { 0 };
         let limit = plan.config.max_connections + beyond;
