@@ -22,7 +22,7 @@
 //! | cause    | set by                             | cleared by                      | idle, message | stall | age |
 //! |----------|------------------------------------|---------------------------------|---------------|-------|-----|
 //! | ring     | waiting in the FIFO of a full ring | being served                    | frozen        | runs  | runs |
-//! | staging  | a read that could not be staged    | any release of staging          | run           | -     | runs |
+//! | staging  | a read that could not be staged    | any room that is given back     | run           | -     | runs |
 //! | operator | `Handle::pause`                    | `Handle::resume`, any close     | frozen        | -     | runs |
 //! | rate     | a bucket that is used up           | its refill, any close           | frozen        | -     | runs |
 //!

@@ -1,7 +1,7 @@
 //! What few connections need: made at the first pause, the first discarded byte, the first look.
 //!
 //! In: what the machine and the reactor note. Out: the same. Never here: anything that every connection
-//! has.
+//! has, but the window of a least rate, where there is one.
 
 use super::Tick;
 use crate::books::Gap;

@@ -1,7 +1,7 @@
 //! One thread's loop over all its connections.
 //!
 //! In: edges, time, commands, released rings. Out: records, and wakes at the ends of turns.
-//! Never here: a wait outside `poll`, a lock, a log write, a user's hook.
+//! Never here: a wait but `poll` and the nap before it, a lock, a log write, a user's hook.
 
 mod accept;
 mod admission;

@@ -67,7 +67,7 @@ pub(crate) struct Slot<S> {
     next: u32,
     pub(crate) queued_at: Tick,
     wheel: Link,
-    /// The ring's clock of blocked time when it joined the FIFO.
+    /// The ring's clock of blocked time when it joined the FIFO, or was booked last.
     pub(crate) blocked_mark: Mark,
     peer: PackedPeer,
 }
