@@ -68,8 +68,6 @@ pub(crate) struct Lane {
     resume_at: u64,
     /// Time spent blocked, without the present block.
     blocked: Duration,
-    /// The mark while it flows.
-    flowing_mark: Mark,
     low: usize,
     high: usize,
     pub(crate) connections: usize,
@@ -99,7 +97,6 @@ impl Lane {
             flow: Flow::Flowing,
             resume_at: 0,
             blocked: Duration::ZERO,
-            flowing_mark: 0,
             low,
             high,
             connections: 0,
@@ -237,10 +234,7 @@ impl Lane {
 
     /// The same as a mark, which tells by how much it went on until a later one.
     pub(crate) fn mark(&self, now: Duration) -> Mark {
-        match self.is_pausing() {
-            true => self.blocked_until(now).as_millis() as Mark,
-            false => self.flowing_mark,
-        }
+        self.blocked_until(now).as_millis() as Mark
     }
 
     /// For how long it has been blocked since `mark`.
@@ -296,7 +290,6 @@ impl Lane {
         let took = now.saturating_sub(since);
         if self.waits_for_room() {
             self.blocked += took;
-            self.flowing_mark = self.blocked.as_millis() as Mark;
         }
         Some(took)
     }

@@ -456,10 +456,8 @@ impl<N: Net> Reactor<N> {
         }
         let blocked = self.lanes[usize::from(slot.consumer)].is_pausing();
         let waits = match slot.place {
-            Place::Ring => blocked,
             Place::Staging | Place::Rate => true,
-            Place::Owing => blocked || !slot.conn.may_be_served(),
-            Place::Nowhere | Place::Resting => {
+            Place::Ring | Place::Owing | Place::Nowhere | Place::Resting => {
                 !slot.conn.is_discarding() && (blocked || !slot.conn.may_be_served())
             }
             Place::Lingering | Place::Dead => false,
