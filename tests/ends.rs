@@ -191,6 +191,23 @@ fn a_drain_delivers_all_when_its_sink_goes_on_in_time() {
     assert_eq!(total(&report, "/peak/connections"), 1);
 }
 
+#[test]
+fn what_acted_after_the_last_look_is_told_before_the_end() {
+    let mut fanin = Fanin::start(&["--max-message", "100"]);
+    fanin.send(&[&[b'x'; 150][..], b"\n"].concat());
+    fanin.drain();
+    let said = fanin.said();
+    for line in [
+        "fanin: bytes discarded: oversize: begins, 51",
+        "fanin: bytes discarded: oversize: over within 1.0 s, 51 in all",
+    ] {
+        assert!(
+            said.lines().any(|l| l == line),
+            "{line:?} is not in: {said}"
+        );
+    }
+}
+
 // The final report.
 
 #[test]

@@ -329,6 +329,9 @@ impl Supervisor {
 
     fn finish(mut self) -> i32 {
         let snapshot = self.handle.snapshot();
+        // What acted after the last look, a whole drain maybe, is in no other line.
+        let lines = self.watch.end(&snapshot, Instant::now());
+        lines.into_iter().for_each(|line| self.notes.say(line));
         if self.sinks > 0 || self.reactors > 0 {
             self.notes.say(format!(
                 "{} sinks and {} reactors did not end in time and are left behind",

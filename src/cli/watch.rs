@@ -1,6 +1,6 @@
 //! What acts now: a line when a layer begins to, and one when it has stopped.
 //!
-//! In: a snapshot once a second. Out: lines, a few a minute for each layer however often it begins and
+//! In: a snapshot once a second, and the last one. Out: lines, a few a minute for each layer however often it begins and
 //! ends. Never here: a number that the snapshot does not have, or a wait.
 //!
 //! A new layer is a line in [`LAYERS`]; a new reason of those that are counted there already is none.
@@ -264,15 +264,23 @@ struct Lines {
 }
 
 impl Lines {
-    /// Begins a new minute, if the last one is over. Returns how many lines it had too many.
-    fn turn(&mut self, now: Instant) -> u64 {
+    /// Begins a new minute, if the last one is over. Is it?
+    fn turn(&mut self, now: Instant) -> bool {
         match self.since {
-            Some(since) if now.duration_since(since) < MINUTE => 0,
+            Some(since) if now.duration_since(since) < MINUTE => false,
             _ => {
                 self.since = None;
                 self.said = 0;
-                std::mem::take(&mut self.left_out)
+                true
             }
+        }
+    }
+
+    /// How many there were too many, if any.
+    fn left_out(&mut self, layer: &str) -> Option<String> {
+        match std::mem::take(&mut self.left_out) {
+            0 => None,
+            left_out => Some(format!("{layer}: {left_out} more lines were left out")),
         }
     }
 
@@ -300,12 +308,8 @@ impl Watch {
         let mut said = Vec::new();
         for layer in &LAYERS {
             let lines = self.lines.entry(layer.name).or_default();
-            let left_out = lines.turn(now);
-            if left_out > 0 {
-                said.push(format!(
-                    "{}: {left_out} more lines were left out",
-                    layer.name
-                ));
+            if lines.turn(now) {
+                said.extend(lines.left_out(layer.name));
             }
             for thing in (layer.look)(snapshot) {
                 let seen = self
@@ -321,6 +325,26 @@ impl Watch {
         }
         said
     }
+
+    /// The last lines: what has begun since the last look, and of all that does not act any more that it is
+    /// over. Nobody will look again when it has been quiet, nor tell what was left out.
+    pub(crate) fn end(&mut self, snapshot: &Snapshot, now: Instant) -> Vec<String> {
+        let mut said = self.look(snapshot, now);
+        for layer in &LAYERS {
+            let lines = self.lines.entry(layer.name).or_default();
+            for thing in (layer.look)(snapshot) {
+                let seen = self.seen.get_mut(&(layer.name, thing.name.clone()));
+                if !thing.acts
+                    && let Some(line) = seen.and_then(|seen| seen.end(layer.name, &thing))
+                    && lines.may_say(now)
+                {
+                    said.push(line);
+                }
+            }
+            said.extend(lines.left_out(layer.name));
+        }
+        said
+    }
 }
 
 impl Seen {
@@ -333,19 +357,7 @@ impl Seen {
                 episode.last = now;
                 None
             }
-            Some(episode) if now.duration_since(episode.last) >= QUIET => {
-                // Seen in one look, it took less than the time to the next one.
-                let took = match episode.last.duration_since(episode.began) {
-                    Duration::ZERO => format!("within {}", seconds(EVERY)),
-                    time => format!("after {}", seconds(time)),
-                };
-                let count = match thing.count - episode.before {
-                    0 => String::new(),
-                    count => format!(", {count} in all"),
-                };
-                self.episode = None;
-                Some(format!("{layer}: {}: over {took}{count}", thing.name))
-            }
+            Some(episode) if now.duration_since(episode.last) >= QUIET => self.end(layer, thing),
             None if acts => {
                 self.episode = Some(Episode {
                     began: now,
@@ -361,6 +373,21 @@ impl Seen {
             }
             _ => None,
         }
+    }
+
+    /// That it is over, if it had begun.
+    fn end(&mut self, layer: &str, thing: &Thing) -> Option<String> {
+        let episode = self.episode.take()?;
+        // Seen in one look, it took less than the time to the next one.
+        let took = match episode.last.duration_since(episode.began) {
+            Duration::ZERO => format!("within {}", seconds(EVERY)),
+            time => format!("after {}", seconds(time)),
+        };
+        let count = match thing.count - episode.before {
+            0 => String::new(),
+            count => format!(", {count} in all"),
+        };
+        Some(format!("{layer}: {}: over {took}{count}", thing.name))
     }
 }
 
@@ -437,6 +464,33 @@ mod tests {
             lines,
             ["listeners shut: pressure: over within 1.0 s, 1 in all"]
         );
+    }
+
+    #[test]
+    fn the_last_look_says_what_no_other_look_has_seen_and_what_is_over() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        let mut snapshot = full_ring(1, true);
+        watch.look(&snapshot, start);
+        snapshot.shuts = 1;
+        snapshot.consumers[0].stalled = true;
+        // Quiet for a moment only, or not at all.
+        snapshot.consumers[0].blocked_for = None;
+        assert_eq!(
+            watch.end(&snapshot, after(start, 2)),
+            [
+                "consumer stalled: consumer 0: begins, nothing taken for 0.0 s, 0 bytes and 0.0 s behind",
+                "listeners shut: pressure: begins, 1",
+                "ring full: consumer 0: over within 1.0 s, 1 in all",
+                "listeners shut: pressure: over within 1.0 s, 1 in all",
+            ]
+        );
+        let mut watch = Watch::default();
+        for time in 0..=LINES {
+            let acts = full_ring(0, time % 2 == 0);
+            watch.look(&acts, after(start, u64::from(6 * time)));
+        }
+        let lines = watch.end(&full_ring(0, false), after(start, 50));
+        assert_eq!(lines, ["ring full: 2 more lines were left out"]);
     }
 
     #[test]
