@@ -109,6 +109,35 @@ fn a_fault_of_the_command_line_is_none_of_the_file() {
 }
 
 #[test]
+fn a_receive_buffer_that_the_kernel_does_not_give_is_refused_by_both_with_its_name_and_place() {
+    let most = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();
+    let most: usize = most.trim().parse().unwrap();
+    let (legal, asked) = (most.to_string(), most + 1);
+    let listen = ["--listen", "tcp://127.0.0.1:0"];
+    let said = format!(
+        "receive-buffer {asked}: the kernel gives {most} at most (net.core.rmem_max), or grows it with `auto`\n"
+    );
+    let place = Place::new();
+    let file = place.path("fanin.toml");
+    std::fs::write(&file, format!("receive-buffer = {asked}\n")).unwrap();
+    for command in ["check", "serve"] {
+        let typed = ["--receive-buffer", &asked.to_string()];
+        let output = run(&[&[command][..], &listen, &typed].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert_eq!(text(&output.stderr), format!("fanin: --{said}"));
+
+        let name = file.to_str().unwrap();
+        let output = run(&[command, "--config", name]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let begin = format!("fanin: {name}:1:18: {said}");
+        assert!(text(&output.stderr).starts_with(&begin), "{output:?}");
+    }
+    let output = check(&file, &["--receive-buffer", &legal]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(!text(&output.stdout).contains("rmem_max"), "{output:?}");
+}
+
+#[test]
 fn what_cannot_be_opened_has_its_place_too() {
     let place = Place::new();
     let file = place.path("fanin.toml");

@@ -1,30 +1,38 @@
 //! Settings that have less effect than they say: without the one that they belong to, or beyond what the
 //! kernel gives.
 //!
-//! In: a configuration that is legal, and the kernel's limits. Out: notes. Never here: a refusal; it works all
-//! the same.
+//! In: a configuration that is legal, and the kernel's limits. Out: notes, for it works all the same; and a
+//! refusal of the one thing that a listener is not opened with. Never here: a limit of the library's.
 
 use std::fs;
 
 use fanin::{Config, OnConsumerStall, PerSource, Rate, Rates};
+use rustix::io::Result;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, socket_recv_buffer_size};
+use rustix::net::{AddressFamily, SocketType, socket};
 
 /// What the kernel gives at most, whatever is asked for; `None`: it does not say.
 pub(crate) struct Kernel {
     backlog: Option<u64>,
-    receive_buffer: Option<u64>,
+    receive_buffer: Option<usize>,
 }
 
 impl Kernel {
     pub(crate) fn read() -> Self {
-        let number = |name: &str| {
-            let text = fs::read_to_string(format!("/proc/sys/net/core/{name}")).ok()?;
-            text.trim().parse().ok()
-        };
+        let backlog = fs::read_to_string("/proc/sys/net/core/somaxconn");
         Self {
-            backlog: number("somaxconn"),
-            receive_buffer: number("rmem_max"),
+            backlog: backlog.ok().and_then(|text| text.trim().parse().ok()),
+            receive_buffer: largest_buffer().ok(),
         }
     }
+}
+
+/// As a listener asks for it, which works also where /proc does not show the limit, as in a network namespace.
+fn largest_buffer() -> Result<usize> {
+    let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    set_socket_recv_buffer_size(&socket, i32::MAX as usize)?;
+    // Linux doubles what it grants.
+    Ok(socket_recv_buffer_size(&socket)? / 2)
 }
 
 /// What does nothing without another setting; `is_given`: was this option typed, or does it stand in the file?
@@ -62,31 +70,22 @@ pub(crate) fn alone(config: &Config, is_given: impl Fn(&str) -> bool) -> Vec<Str
     notes
 }
 
-/// What the kernel does not give.
-pub(crate) fn beyond(config: &Config, kernel: &Kernel) -> Vec<String> {
-    let mut notes = Vec::new();
-    let asked = [
-        (
-            "backlog",
-            u64::from(config.backlog),
-            kernel.backlog,
-            "net.core.somaxconn",
-        ),
-        (
-            "receive-buffer",
-            config.receive_buffer as u64,
-            kernel.receive_buffer,
-            "net.core.rmem_max",
-        ),
-    ];
-    for (option, asked, most, limit) in asked {
-        if let Some(most) = most.filter(|most| asked > *most) {
-            notes.push(format!(
-                "--{option} {asked}: the kernel gives {most} at most ({limit})"
-            ));
-        }
-    }
-    notes
+/// What the kernel does not give, and nobody opens a listener without.
+pub(crate) fn refused(config: &Config, kernel: &Kernel) -> Option<String> {
+    let asked = config.receive_buffer;
+    let most = kernel.receive_buffer.filter(|most| asked > *most)?;
+    Some(format!(
+        "--receive-buffer {asked}: the kernel gives {most} at most (net.core.rmem_max), or grows it with `auto`"
+    ))
+}
+
+/// What the kernel does not give, where less will do.
+pub(crate) fn beyond(config: &Config, kernel: &Kernel) -> Option<String> {
+    let asked = u64::from(config.backlog);
+    let most = kernel.backlog.filter(|most| asked > *most)?;
+    Some(format!(
+        "--backlog {asked}: the kernel gives {most} at most (net.core.somaxconn)"
+    ))
 }
 
 #[cfg(test)]
@@ -117,23 +116,25 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_does_not_give_is_told() {
+    fn what_the_kernel_does_not_give_is_told_or_refused() {
         let config = Config::default();
-        let silent = Kernel {
+        let ample = Kernel {
             backlog: Some(1 << 20),
             receive_buffer: None,
         };
-        assert_eq!(beyond(&config, &silent), [""; 0]);
+        assert_eq!(beyond(&config, &ample), None);
+        assert_eq!(refused(&config, &ample), None);
         let small = Kernel {
             backlog: Some(128),
             receive_buffer: Some(1 << 12),
         };
         assert_eq!(
-            beyond(&config, &small),
-            [
-                "--backlog 1024: the kernel gives 128 at most (net.core.somaxconn)",
-                "--receive-buffer 65536: the kernel gives 4096 at most (net.core.rmem_max)",
-            ]
+            beyond(&config, &small).unwrap(),
+            "--backlog 1024: the kernel gives 128 at most (net.core.somaxconn)"
+        );
+        assert_eq!(
+            refused(&config, &small).unwrap(),
+            "--receive-buffer 65536: the kernel gives 4096 at most (net.core.rmem_max), or grows it with `auto`"
         );
     }
 }

@@ -182,7 +182,11 @@ fn prepare(serve: &Serve, origins: &Origins) -> Result<Prepared, Refusal> {
 /// `fanin check`.
 fn explain(serve: &Serve, origins: &Origins) -> Result<(), Refusal> {
     let mut prepared = prepare(serve, origins)?;
-    let beyond = effect::beyond(prepared.checked.config(), &Kernel::read());
+    let (config, kernel) = (prepared.checked.config(), Kernel::read());
+    if let Some(error) = effect::refused(config, &kernel) {
+        return Err(refused(anyhow::Error::msg(error)));
+    }
+    let beyond = effect::beyond(config, &kernel);
     prepared.notes.extend(beyond);
     let what = serve.config.as_deref();
     let text = check::text(&prepared, origins, what);
@@ -218,7 +222,11 @@ fn start(serve: &Serve, origins: &Origins) -> Result<Supervisor, Refusal> {
     let notes = Notes::start(serve.verbose).context("thread fanin-notes")?;
     let outlets =
         Outlets::open(serve.sink.clone()).map_err(unopened(format!("--sink {}", serve.sink)))?;
-    let fanin = prepared.checked.bind().map_err(unbound)?;
+    let config = prepared.checked.config().clone();
+    let fanin = prepared
+        .checked
+        .bind()
+        .map_err(|error| unbound(error, &config))?;
 
     announce(fanin.handle.local_addrs());
     prepared.memory.to_string().lines().for_each(say);
@@ -241,9 +249,12 @@ fn validate(config: Config, origins: &Origins) -> Result<Checked, Refusal> {
     })
 }
 
-/// What a reactor lacks is never configuration.
-fn unbound(error: BindError) -> Refusal {
+/// What a reactor lacks is never configuration. What the kernel does not give is no listener's fault.
+fn unbound(error: BindError, config: &Config) -> Refusal {
     let is_listener = error.what.contains("://");
+    if is_listener && let Some(error) = effect::refused(config, &Kernel::read()) {
+        return refused(anyhow::Error::msg(error));
+    }
     let option = if is_listener { "--listen " } else { "" };
     Refusal {
         code: if is_listener {
