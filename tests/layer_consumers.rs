@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use fanin::{CloseReason, OnConsumerGone, OnConsumerStall, RunError};
 use support::flood::{Flood, SMALL};
 use support::pipe::{blocked, full_pipe};
-use support::{Fanin, PATIENCE, Place, serve, wait_for};
+use support::server::Absent;
+use support::{Fanin, PATIENCE, Place, serve, total, wait_for};
 use world::{World, config, small_ring};
 
 const STALL: Duration = Duration::from_millis(200);
@@ -269,4 +270,41 @@ fn the_program_stops_for_a_stalled_consumer_with_exit_code_1_and_a_report() {
     );
     assert_eq!(report["balanced"], true);
     assert!(report["bytes"]["abandoned"].as_u64().unwrap() > 0);
+}
+
+/// A program that ends for a stalled consumer.
+const STOPS: [&str; 4] = [
+    "--consumer-stall-timeout",
+    "1s",
+    "--on-consumer-stall",
+    "stop",
+];
+
+#[test]
+fn a_stalled_standard_output_that_goes_on_within_the_drain_loses_nothing_though_it_stops_the_whole()
+{
+    let (mut fanin, pipe, flood) = blocked(&[&STOPS[..], &["--drain-timeout", "10m"]].concat());
+    fanin.wait_to_say("consumer stalled: consumer 0: begins");
+    let output = pipe.open();
+    // It goes on sending, as nobody has told it not to.
+    let sent = flood.finish();
+    let report = fanin.final_report(1);
+    assert!(fanin.said().contains("consumer 0 is stalled"));
+    assert_eq!(total(&report, "/bytes/abandoned"), 0, "{report:#}");
+    assert_eq!(total(&report, "/unread"), 0, "{report:#}");
+    assert!(output.to_the_end() == sent, "not what was sent");
+}
+
+#[test]
+fn the_end_for_a_stalled_consumer_takes_the_time_of_one_drain() {
+    const DRAIN: Duration = Duration::from_secs(4);
+    let absent = Absent::new(None);
+    let options = [&STOPS[..], &["--drain-timeout", "4s"]].concat();
+    let mut fanin = Fanin::start_into(&absent.url(), &options);
+    fanin.send(b"to nobody\n");
+    fanin.wait_to_say("consumer stalled: consumer 0: begins");
+    let began = Instant::now();
+    fanin.final_report(1);
+    let taken = began.elapsed();
+    assert!(taken < DRAIN * 3 / 2, "{taken:?}");
 }

@@ -99,6 +99,10 @@ pub(crate) struct Supervisor {
     watch: Watch,
     /// When to look at what acts.
     look_at: Instant,
+    /// Does a stalled consumer end the whole?
+    stops_for_a_stall: bool,
+    /// Since when the reactors drain for one, as far as has been seen.
+    stalled_since: Option<Instant>,
 }
 
 /// Since when, why, and until when it ends.
@@ -159,6 +163,8 @@ impl Supervisor {
             failed: false,
             watch: Watch::default(),
             look_at: Instant::now() + watch::EVERY,
+            stops_for_a_stall: serve.stops_for_a_stall(),
+            stalled_since: None,
         })
     }
 
@@ -166,8 +172,10 @@ impl Supervisor {
     pub(crate) fn run(mut self) -> i32 {
         while self.reactors > 0 || self.sinks > 0 {
             if self.ending.is_none() && (self.reactors == 0 || self.sinks == 0) {
-                // One side ended on its own; the other has as long as a drain.
-                self.end("failure", self.drain_timeout);
+                // One side ended on its own; the other has as long as a drain, of which the reactors have
+                // taken a part, or all of it, if they ended for a stalled consumer.
+                let taken = self.stalled_since.map_or(Duration::ZERO, |s| s.elapsed());
+                self.end("failure", self.drain_timeout.saturating_sub(taken));
             }
             self.look();
             match self.wait() {
@@ -191,8 +199,13 @@ impl Supervisor {
         let now = Instant::now();
         if now >= self.look_at {
             self.look_at = now + watch::EVERY;
-            let lines = self.watch.look(&self.handle.snapshot(), now);
+            let snapshot = self.handle.snapshot();
+            let lines = self.watch.look(&snapshot, now);
             lines.into_iter().for_each(|line| self.notes.say(line));
+            let mut consumers = snapshot.consumers.iter();
+            if self.stops_for_a_stall && consumers.any(|consumer| consumer.stalls > 0) {
+                self.stalled_since.get_or_insert(now);
+            }
         }
     }
 
