@@ -123,6 +123,23 @@ fn a_file_at_its_limit_is_like_a_full_disk_and_kills_nobody() {
 // Standard output.
 
 #[test]
+fn what_is_written_behind_a_run_that_a_full_disk_ended_begins_where_its_last_line_ends() {
+    let place = Place::new();
+    // As a shell's `>` opens it for all that is run, one after the other.
+    let mut file = std::fs::File::create(place.path("output")).unwrap();
+    let mut command = serve(&["--listen", "tcp://127.0.0.1:0"]);
+    command.stdout(file.try_clone().unwrap());
+    let mut fanin = Fanin::start_with(command, place, 1);
+    fanin.limit_files(8 << 10);
+    fanin.send(&numbered(200));
+    fanin.final_report(1);
+    file.write_all(b"the next one\n").unwrap();
+    let whole = numbered(8192 / LINE);
+    let output = fanin.output();
+    assert!(output == [&whole[..], b"the next one\n"].concat());
+}
+
+#[test]
 fn a_reader_that_pauses_pauses_the_senders_and_loses_nothing() {
     let (mut fanin, stdout, flood) = blocked(&[]);
     let held = fanin.report_now();

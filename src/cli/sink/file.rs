@@ -117,8 +117,10 @@ impl Target {
         let end = rustix::fs::seek(&self.fd, SeekFrom::Current(0));
         if let (Ok(end), Ok(stat)) = (end, rustix::fs::fstat(&self.fd))
             && u64::try_from(stat.st_size) == Ok(end)
+            && rustix::fs::ftruncate(&self.fd, end - part).is_ok()
         {
-            let _ = rustix::fs::ftruncate(&self.fd, end - part);
+            // A shell's `>` does not append: whoever writes next to the same description would leave a hole.
+            let _ = rustix::fs::seek(&self.fd, SeekFrom::Start(end - part));
         }
     }
 }
@@ -273,6 +275,22 @@ mod tests {
         rustix::io::write(&theirs, b" theirs\n").unwrap();
         target.take_back(4);
         assert_eq!(fs::read(&path).unwrap(), b"whole\npart theirs\n");
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn whoever_writes_next_to_the_same_description_begins_where_the_last_whole_message_ends() {
+        let path = std::env::temp_dir().join(format!("fanin-next-{}", std::process::id()));
+        let file = fs::File::create(&path).unwrap();
+        let next = file.try_clone().unwrap();
+        let ours = Shared::new(None, file.into()).unwrap();
+        let mut target = ours.target.into_inner().unwrap();
+        target
+            .write_slices(&[IoSlice::new(b"whole\npart")])
+            .unwrap();
+        target.take_back(4);
+        rustix::io::write(&next, b"next\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole\nnext\n");
         fs::remove_file(&path).unwrap();
     }
 
