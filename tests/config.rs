@@ -201,6 +201,25 @@ fn what_is_no_file_of_settings_is_refused() {
 }
 
 #[test]
+fn a_value_that_is_wrong_by_itself_is_refused_though_nothing_uses_it() {
+    for (option, value, said) in [
+        ("--least-rate-window", "0s", "1 s to 1 h are possible"),
+        ("--least-rate-window", "1us", "1 s to 1 h are possible"),
+        ("--least-rate-window", "99999h", "1 s to 1 h are possible"),
+        ("--source-prefix", "0", "1 to 128"),
+    ] {
+        let output = run(&["check", option, value]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let begin = format!("fanin: {option} = ");
+        assert!(text(&output.stderr).starts_with(&begin), "{output:?}");
+        assert!(text(&output.stderr).contains(said), "{output:?}");
+    }
+    let output = run(&["check", "--least-rate-window", "1h"]);
+    let note = "note: --least-rate-window has no effect without --least-rate";
+    assert!(text(&output.stdout).contains(note), "{output:?}");
+}
+
+#[test]
 fn ample_staging_is_nobodys_mistake() {
     let listen = "--listen=tcp://127.0.0.1:0";
     let output = run(&[

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::CommandFactory;
-use fanin::{BindError, BoundAddr, Checked, Config, MemoryBound};
+use fanin::{BindError, BoundAddr, Checked, Config, LeastRate, MemoryBound};
 use rustix::io::Errno;
 
 use self::args::{Cli, Command, Serve};
@@ -149,8 +149,12 @@ fn prepare(serve: &Serve, origins: &Origins) -> Result<Prepared, Refusal> {
     };
     let default = config.max_connections;
     config.max_connections = serve.max_connections.unwrap_or(default);
-    // A setting that is wrong by itself is told first: it may be the reason why nothing fits.
-    validate(config.clone(), origins)?;
+    // A setting that is wrong by itself is told first: it may be the reason why nothing fits. A window is wrong
+    // whether there is a rate or not.
+    let mut alone = config.clone();
+    let window = LeastRate::new(1, serve.least_rate_window);
+    alone.least_rate.get_or_insert(window);
+    validate(alone, origins)?;
     let limit = limits::raise();
     let settled = limits::settle(serve.max_connections, default, limit, &others)
         .map_err(|reason| refused(anyhow::Error::msg(reason)))?;
