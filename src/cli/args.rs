@@ -18,10 +18,19 @@ use super::units::{self, Deadline};
 
 /// Takes messages from very many connections and hands them to a few consumers.
 #[derive(Debug, Parser)]
-#[command(name = "fanin", version, about)]
+#[command(name = "fanin", version, about, mut_subcommands = may_be_negative)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// A negative number is for an option's own parser to refuse, which is told with the option's name: by itself clap
+/// looks for an option `-1`. Not whatever begins with a hyphen, or an option would be the value of one that has none.
+fn may_be_negative(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| {
+        let takes = arg.get_action().takes_values();
+        arg.allow_negative_numbers(takes)
+    })
 }
 
 #[derive(Debug, Subcommand)]
@@ -84,6 +93,7 @@ pub(crate) struct Serve {
         long,
         value_name = "N",
         default_value_t = 1,
+        value_parser = units::number::<usize>,
         help_heading = "Threads and memory"
     )]
     pub(crate) consumers: usize,
@@ -92,6 +102,7 @@ pub(crate) struct Serve {
         long,
         value_name = "N",
         default_value_t = 1,
+        value_parser = units::number::<usize>,
         help_heading = "Threads and memory"
     )]
     pub(crate) reactors: usize,
@@ -113,6 +124,7 @@ pub(crate) struct Serve {
         long,
         value_name = "N",
         default_value_t = 64,
+        value_parser = units::number::<usize>,
         help_heading = "Threads and memory"
     )]
     pub(crate) read_budget: usize,
@@ -124,12 +136,13 @@ pub(crate) struct Serve {
         long,
         value_name = "N",
         default_value_t = 16,
+        value_parser = units::number::<usize>,
         help_heading = "Threads and memory"
     )]
     pub(crate) accept_budget: usize,
 
     /// Connections at once [default: 10000, fewer if the descriptor limit is lower]
-    #[arg(long, value_name = "N", help_heading = "Connections")]
+    #[arg(long, value_name = "N", value_parser = units::number::<usize>, help_heading = "Connections")]
     pub(crate) max_connections: Option<usize>,
     /// What happens to who connects when that many are, or as many as its listener may have: it waits in the backlog (wait), is closed at once (refuse), or the longest idle is closed for it (evict)
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = WhenTaken::Wait, help_heading = "Connections")]
@@ -139,6 +152,7 @@ pub(crate) struct Serve {
         long,
         value_name = "N",
         default_value_t = 1024,
+        value_parser = units::number::<u32>,
         help_heading = "Connections"
     )]
     pub(crate) backlog: u32,
@@ -170,16 +184,17 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TIME", default_value = "off", value_parser = units::deadline, help_heading = "Connections")]
     pub(crate) user_timeout: Deadline,
     /// Connections at once from each source: an IPv4 address, an IPv6 network, a user of this machine. More are closed at once
-    #[arg(long, value_name = "N", help_heading = "Layers")]
+    #[arg(long, value_name = "N", value_parser = units::number::<usize>, help_heading = "Layers")]
     pub(crate) source_connections: Option<usize>,
     /// New connections a second from each source
-    #[arg(long, value_name = "N", help_heading = "Layers")]
+    #[arg(long, value_name = "N", value_parser = units::number::<u32>, help_heading = "Layers")]
     pub(crate) source_connects: Option<u32>,
     /// How many bits of an IPv6 address are its network
     #[arg(
         long,
         value_name = "BITS",
         default_value_t = 64,
+        value_parser = units::number::<u8>,
         help_heading = "Layers"
     )]
     pub(crate) source_prefix: u8,
@@ -187,19 +202,19 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Layers")]
     pub(crate) connection_bytes: Option<usize>,
     /// Messages a second from each connection
-    #[arg(long, value_name = "N", help_heading = "Layers")]
+    #[arg(long, value_name = "N", value_parser = units::number::<u64>, help_heading = "Layers")]
     pub(crate) connection_messages: Option<u64>,
     /// Bytes a second from each source, all its connections together
     #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Layers")]
     pub(crate) source_bytes: Option<usize>,
     /// Messages a second from each source
-    #[arg(long, value_name = "N", help_heading = "Layers")]
+    #[arg(long, value_name = "N", value_parser = units::number::<u64>, help_heading = "Layers")]
     pub(crate) source_messages: Option<u64>,
     /// Bytes a second over each listener that has no rate of its own, all its connections together
     #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Layers")]
     pub(crate) listener_bytes: Option<usize>,
     /// Messages a second over each listener
-    #[arg(long, value_name = "N", help_heading = "Layers")]
+    #[arg(long, value_name = "N", value_parser = units::number::<u64>, help_heading = "Layers")]
     pub(crate) listener_messages: Option<u64>,
     /// After a silence, what these let in in so much time may come at once: 100ms to 1h
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::duration, help_heading = "Layers")]
@@ -522,6 +537,32 @@ mod tests {
         for part in ["--max-message", "64K", "KiB"] {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_refused_with_the_name_of_its_option() {
+        for (option, value, reason) in [
+            ("--max-message", "-1", "not a size"),
+            ("--linger", "-1", "not a time"),
+            ("--consumers", "-1", "must be a whole number"),
+            (
+                "--consumers",
+                "x",
+                "must be a whole number, not less than 0",
+            ),
+            ("--source-prefix", "1000", "is too large a number"),
+        ] {
+            let error = Cli::try_parse_from(["fanin", "serve", option, value]).unwrap_err();
+            let text = error.to_string();
+            let begin = format!("error: invalid value '{value}' for '{option} <");
+            assert!(text.starts_with(&begin) && text.contains(reason), "{text}");
+        }
+        let words = ["fanin", "serve", "--max-message", "--linger", "1s"];
+        let text = Cli::try_parse_from(words).unwrap_err().to_string();
+        assert!(
+            text.contains("a value is required for '--max-message <SIZE>'"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -3,9 +3,38 @@
 //! In: `64KiB`, `30s`, `off`. Out: bytes and durations. Never here: a guess.
 
 use std::fmt;
+use std::num::{IntErrorKind, ParseIntError};
+use std::str::FromStr;
 use std::time::Duration;
 
 use fanin::{Bytes, Coalesce, ParseBytesError};
+
+/// Why a text is no number of that kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NumberError {
+    Malformed,
+    TooLarge,
+}
+
+impl fmt::Display for NumberError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "must be a whole number, not less than 0",
+            Self::TooLarge => "is too large a number",
+        })
+    }
+}
+
+impl std::error::Error for NumberError {}
+
+/// A number of things.
+pub(crate) fn number<N: FromStr<Err = ParseIntError>>(text: &str) -> Result<N, NumberError> {
+    text.parse()
+        .map_err(|error: ParseIntError| match error.kind() {
+            IntErrorKind::PosOverflow => NumberError::TooLarge,
+            _ => NumberError::Malformed,
+        })
+}
 
 /// Bytes.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
@@ -71,7 +100,7 @@ pub(crate) fn deadline(text: &str) -> Result<Deadline, String> {
     }
     match duration(text) {
         Ok(Duration::ZERO) => {
-            Err("no connection would live for so long; to have no such limit, say `off`".to_owned())
+            Err("must be longer than no time; where there is to be none, say `off`".to_owned())
         }
         Ok(time) => Ok(Deadline(Some(time))),
         Err(reason) => Err(format!("{reason}, or `off`")),
@@ -117,11 +146,23 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_whole_and_fit() {
+        assert_eq!(number("255"), Ok(255u8));
+        assert_eq!(number::<u8>("256"), Err(NumberError::TooLarge));
+        for text in ["", "x", "-1", "1.5", "1 "] {
+            assert_eq!(number::<usize>(text), Err(NumberError::Malformed), "{text}");
+        }
+    }
+
+    #[test]
     fn a_time_needs_its_unit_and_only_deadlines_can_be_off() {
         for text in ["", "30", "s", "1d", "-1s", "off", "99999999999999999999s"] {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(deadline("never").unwrap_err().contains("off"));
-        assert!(deadline("0s").unwrap_err().contains("off"));
+        assert_eq!(
+            deadline("0s").unwrap_err(),
+            "must be longer than no time; where there is to be none, say `off`"
+        );
     }
 }

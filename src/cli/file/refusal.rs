@@ -1,13 +1,13 @@
 //! Why a key or a value is refused, and what would do.
 
 use std::error::Error;
-use std::num::{IntErrorKind, ParseIntError};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command};
 use fanin::Listen;
 
 use super::super::sample;
+use super::super::units::NumberError;
 use super::{ADDRESS, LISTEN, LISTENER, NOT_HERE, OF_A_LISTENER, options};
 
 /// Characters of a key that are shown at most.
@@ -46,10 +46,9 @@ fn reason(error: &clap::Error, arg: &Arg, value: &str) -> String {
         return format!("must be one of {}{perhaps}", legal.join(", "));
     }
     match error.source() {
-        Some(source) => match source.downcast_ref::<ParseIntError>().map(|e| e.kind()) {
-            Some(IntErrorKind::PosOverflow) => "is too large a number".to_owned(),
-            Some(_) => format!("must be a whole number, not less than 0; {}", would_do(arg)),
-            None => source.to_string(),
+        Some(source) => match source.downcast_ref() {
+            Some(malformed @ NumberError::Malformed) => format!("{malformed}; {}", would_do(arg)),
+            Some(NumberError::TooLarge) | None => source.to_string(),
         },
         None => {
             let text = error.to_string();

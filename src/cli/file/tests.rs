@@ -266,7 +266,7 @@ const FAULTS: [(&str, &str, &str, &str); 59] = [
     (
         "backlog = -1",
         "f:1:11:",
-        "-1 is not in 0..=4294967295",
+        "must be a whole number, not less than 0; backlog = 1024 would do",
         "-1",
     ),
     (

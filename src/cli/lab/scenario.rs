@@ -33,6 +33,7 @@ pub(crate) struct Scenario {
         long,
         value_name = "N",
         default_value_t = 100,
+        value_parser = units::number::<usize>,
         help_heading = "Scenario"
     )]
     pub(crate) senders: usize,
@@ -41,6 +42,7 @@ pub(crate) struct Scenario {
         long,
         value_name = "N",
         default_value_t = 80,
+        value_parser = units::number::<u64>,
         help_heading = "Scenario"
     )]
     pub(crate) rate: u64,
@@ -78,13 +80,13 @@ pub(crate) struct Scenario {
     #[arg(long, value_name = "PERCENT", default_value = "30%", value_parser = percent, help_heading = "Scenario")]
     pub(crate) leave: u8,
     /// Descriptors that the server may have [default: what the machine allows]
-    #[arg(long, value_name = "N", help_heading = "Scenario")]
+    #[arg(long, value_name = "N", value_parser = units::number::<u64>, help_heading = "Scenario")]
     pub(crate) descriptors: Option<u64>,
     /// For how long senders send
-    #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Scenario")]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = units::number::<u64>, help_heading = "Scenario")]
     pub(crate) seconds: u64,
     /// Decides who comes late, who leaves, when and how
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Scenario")]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = units::number::<u64>, help_heading = "Scenario")]
     pub(crate) seed: u64,
 }
 
