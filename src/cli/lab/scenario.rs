@@ -130,12 +130,19 @@ impl Stall {
         at: Duration::ZERO,
         consumer: None,
     };
-    /// The last one that is played if none is asked for.
-    const DEFAULT_HANG: Self = Self {
-        length: Duration::from_secs(60),
-        at: Duration::from_millis(4300),
-        consumer: None,
-    };
+    /// Those that are played if none is asked for, as far as a run has a place for them.
+    const DEFAULT: [Self; 2] = [
+        Self {
+            length: Duration::from_secs(2),
+            at: Duration::from_secs(1),
+            consumer: None,
+        },
+        Self {
+            length: Duration::from_secs(60),
+            at: Duration::from_millis(4300),
+            consumer: None,
+        },
+    ];
 
     pub(crate) fn end(self) -> Duration {
         self.at + self.length
@@ -227,8 +234,8 @@ impl Scenario {
         words
     }
 
-    /// What is played of it: a short run has no place for the hang that nobody asked for. It would only break
-    /// what the consumer still has to take when the senders have ended.
+    /// What is played of it: a short run has no place for the stalls that nobody asked for. The hang would only
+    /// break what the consumer still has to take when the senders have ended.
     pub(crate) fn played(&self) -> Self {
         let mut played = self.clone();
         let length = self.length();
@@ -335,8 +342,10 @@ impl Scenario {
                 }
             ));
         }
-        let late = |stall: &&Stall| stall.at >= self.length() && **stall != Stall::DEFAULT_HANG;
-        if let Some(stall) = self.stalls.iter().find(late) {
+        let late = |stall: &&Stall| stall.at >= self.length();
+        if self.stalls != Stall::DEFAULT
+            && let Some(stall) = self.stalls.iter().find(late)
+        {
             return Err(format!(
                 "--stall {stall}: begins when the senders have ended; before --seconds {} would do",
                 self.seconds
@@ -505,6 +514,8 @@ pub(super) mod tests {
         let said = refused(&["--stall=5s@20s"]);
         assert!(said.contains("--stall 5s@20s: begins when"), "{said}");
         assert!(said.contains("before --seconds 5"), "{said}");
+        let said = refused(&["--seconds=1", "--stall=2s@1s"]);
+        assert!(said.contains("before --seconds 1"), "{said}");
         let stalls = |words: &[&str]| {
             let scenario = scenario(words);
             scenario.validate().unwrap();
@@ -512,7 +523,7 @@ pub(super) mod tests {
         };
         assert_eq!(stalls(&[]), "2s@1s,1m@4300ms");
         assert_eq!(stalls(&["--seconds=4"]), "2s@1s");
-        assert_eq!(stalls(&["--seconds=1", "--stall=1m@4300ms"]), "none");
+        assert_eq!(stalls(&["--seconds=1"]), "none");
         assert_eq!(stalls(&["--stall=none"]), "none");
     }
 
