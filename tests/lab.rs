@@ -239,6 +239,22 @@ fn what_cannot_be_played_is_refused_with_what_can() {
 }
 
 #[test]
+fn a_file_that_cannot_be_written_is_told_with_its_name_after_a_run_as_before_it() {
+    let short = ["--seconds", "1", "--senders", "2", "--designs", "fanin"];
+    for option in ["--html", "--chart", "--raw"] {
+        for (path, reason) in [
+            ("/dev/full", "No space left on device"),
+            ("/nowhere/x", "No such file"),
+        ] {
+            let (_, said) = refused(lab(&[&short[..], &[option, path]].concat()));
+            let last = said.lines().last().unwrap();
+            let begin = format!("fanin: {option} {path}: {reason}");
+            assert!(last.starts_with(&begin), "{begin:?}: {said}");
+        }
+    }
+}
+
+#[test]
 fn of_a_skewed_load_one_sender_has_its_share_and_fairness_is_of_what_was_due() {
     let place = Place::new();
     let raw = place.path("raw").display().to_string();

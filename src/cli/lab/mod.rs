@@ -77,9 +77,9 @@ impl Lab {
     pub(crate) fn run(&self, designs: &[&'static Design]) -> Result<()> {
         let scenario = self.scenario.played();
         // Before the first run, which takes its time.
-        let html = self.html.as_deref().map(create).transpose()?;
-        let chart = self.chart.as_deref().map(create).transpose()?;
-        let raw = self.raw.as_deref().map(create).transpose()?;
+        let html = Output::create("--html", self.html.as_deref())?;
+        let chart = Output::create("--chart", self.chart.as_deref())?;
+        let raw = Output::create("--raw", self.raw.as_deref())?;
         let mut rows = Vec::new();
         for (place, design) in designs.iter().enumerate() {
             say(format_args!(
@@ -96,14 +96,14 @@ impl Lab {
             ));
             rows.push(row);
         }
-        if let Some(mut file) = raw {
-            write_raw(&mut file, &scenario, &rows)?;
+        if let Some(output) = raw {
+            output.write(|file| write_raw(file, &scenario, &rows))?;
         }
-        if let Some(mut file) = chart {
-            file.write_all(chart::sheet(&rows, &scenario).as_bytes())?;
+        if let Some(output) = chart {
+            output.write(|file| file.write_all(chart::sheet(&rows, &scenario).as_bytes()))?;
         }
-        if let Some(mut file) = html {
-            file.write_all(page::page(&rows, &scenario).as_bytes())?;
+        if let Some(output) = html {
+            output.write(|file| file.write_all(page::page(&rows, &scenario).as_bytes()))?;
         }
         Ok(io::stdout().write_all(row::table(&rows).as_bytes())?)
     }
@@ -128,6 +128,21 @@ fn write_raw(file: &mut File, scenario: &Scenario, rows: &[Row]) -> io::Result<(
     out.flush()
 }
 
-fn create(path: &Path) -> Result<File> {
-    File::create(path).with_context(|| path.display().to_string())
+/// A file that was asked for. What fails is told with its option and its name.
+struct Output {
+    file: File,
+    name: String,
+}
+
+impl Output {
+    fn create(option: &str, path: Option<&Path>) -> Result<Option<Self>> {
+        let Some(path) = path else { return Ok(None) };
+        let name = format!("{option} {}", path.display());
+        let file = File::create(path).with_context(|| name.clone())?;
+        Ok(Some(Self { file, name }))
+    }
+
+    fn write(mut self, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+        write(&mut self.file).context(self.name)
+    }
 }
