@@ -460,9 +460,12 @@ fn a_file_that_is_no_socket_is_not_removed() {
     let place = Place::new();
     let path = place.path("precious");
     std::fs::write(&path, "data").unwrap();
-    let (code, said) = refused(at(&path));
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("--listen unix://"), "{said}");
+    for other in [&path, &place.path("")] {
+        let (code, said) = refused(at(other));
+        assert_eq!(code, Some(2), "{said}");
+        let words = format!("--listen unix://{}: ", other.display());
+        assert!(said.contains(&words), "{said}");
+    }
     assert_eq!(std::fs::read(&path).unwrap(), b"data");
     assert!(!path.metadata().unwrap().file_type().is_socket());
 }

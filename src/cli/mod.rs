@@ -20,7 +20,7 @@ mod supervise;
 mod units;
 mod watch;
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -88,13 +88,14 @@ fn refused(error: impl Into<anyhow::Error>) -> Refusal {
 }
 
 /// What may do better when tried again, with nothing changed, is a failure: an address in use, too few
-/// descriptors, no memory, a full disk. An address that is not ours, or a path that leads nowhere, will
-/// not: configuration.
+/// descriptors, no memory, a full disk. An address that is not ours, or a path that leads nowhere or to a
+/// file that is no socket, will not: configuration.
 fn code_of(error: &io::Error) -> i32 {
     let passes = matches!(
         error.raw_os_error().map(Errno::from_raw_os_error),
         Some(
-            Errno::MFILE
+            Errno::ADDRINUSE
+                | Errno::MFILE
                 | Errno::NFILE
                 | Errno::NOMEM
                 | Errno::NOBUFS
@@ -105,11 +106,9 @@ fn code_of(error: &io::Error) -> i32 {
                 | Errno::AGAIN
         )
     );
-    // A socket file that somebody listens on is in use, too, and has no errno.
-    if passes || error.kind() == ErrorKind::AddrInUse {
-        FAILED
-    } else {
-        REFUSED
+    match passes {
+        true => FAILED,
+        false => REFUSED,
     }
 }
 
@@ -295,5 +294,7 @@ mod tests {
             assert_eq!(of(errno), REFUSED, "{errno}");
         }
         assert_eq!(code_of(&io::Error::other("closed")), REFUSED);
+        // What the library says of a path where something else is, which no errno tells.
+        assert_eq!(code_of(&io::ErrorKind::AddrInUse.into()), REFUSED);
     }
 }
