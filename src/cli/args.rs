@@ -57,7 +57,7 @@ Sizes are bytes or have a unit (64KiB, 4MiB, 64KB); times have one (250ms, 30s, 
 
 SIGTERM, SIGINT  drain; a second one stops at once
 SIGUSR1          report now, with the live connections, to --report or to stderr
-SIGHUP           open --sink file:PATH again, after it was renamed
+SIGHUP           open --sink file:PATH again, after it was renamed, before the next message
 
 Exit code 0: everything was delivered. 1: something was not, or failed. 2: usage or configuration.";
 
@@ -84,7 +84,7 @@ pub(crate) struct Serve {
     /// Where messages go: stdout, null, file:PATH or tcp://HOST:PORT
     #[arg(long, default_value = "stdout", help_heading = "Messages out")]
     pub(crate) sink: Destination,
-    /// line: one line for each message, LF and backslash escaped unless the framing is line; raw: as they came
+    /// line: one line for each message, LF and backslash escaped unless the framing of every listener is line; raw: as they came
     #[arg(long, value_enum, default_value_t = Output::Line, help_heading = "Messages out")]
     pub(crate) output: Output,
 
