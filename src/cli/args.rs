@@ -84,7 +84,7 @@ pub(crate) struct Serve {
     /// Where messages go: stdout, null, file:PATH or tcp://HOST:PORT
     #[arg(long, default_value = "stdout", help_heading = "Messages out")]
     pub(crate) sink: Destination,
-    /// line: one line for each message, LF and backslash escaped unless the framing of every listener is line; raw: as they came
+    /// line: one line for each message, LF and backslash escaped unless the framing of every listener is line; raw: as they came, the last one of a sender without an end if it had none
     #[arg(long, value_enum, default_value_t = Output::Line, help_heading = "Messages out")]
     pub(crate) output: Output,
 
