@@ -105,18 +105,30 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// The listeners are about to close. Whoever still waits there, because no place became free, is told so, and
-    /// counted with what it has sent.
+    /// The listeners are about to close. Whoever still waits there, because no place or no descriptor became free, is
+    /// told so, and counted with what it has sent.
     pub(super) fn turn_all_away(&mut self) {
         for place in 0..self.listeners.len() {
             for _ in 0..MOST_AT_ONCE {
                 let Some(socket) = &self.listeners[place].socket else {
                     break;
                 };
-                match self.net.accept(socket) {
-                    Ok((stream, _)) => self.turn_away(stream, RefuseReason::Shutdown),
-                    Err(error) if AcceptError::of(&error) == AcceptError::Again => {}
-                    Err(_) => break,
+                let error = match self.net.accept(socket) {
+                    Ok((stream, _)) => {
+                        self.turn_away(stream, RefuseReason::Shutdown);
+                        continue;
+                    }
+                    Err(error) => AcceptError::of(&error),
+                };
+                match error {
+                    AcceptError::Again => {}
+                    AcceptError::Exhausted => match self.net.refuse(socket) {
+                        Refusal::Told { unread } => {
+                            self.counters.refuse(RefuseReason::Shutdown, unread);
+                        }
+                        Refusal::Nobody | Refusal::Failed => break,
+                    },
+                    AcceptError::Empty | AcceptError::Broken => break,
                 }
             }
         }

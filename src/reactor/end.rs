@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use super::serve::{self, Served};
 use super::slots::Place;
 use super::writer::{Writer, farewell_len};
-use super::{LARGEST_READ, REMEMBERED, Reactor, TICK, system};
+use super::{Gate, LARGEST_READ, REMEMBERED, Reactor, TICK, system};
 use crate::books::Gap;
 use crate::close::{CloseReason, DiscardReason, Farewell};
 use crate::conn::PeerEnd;
@@ -21,7 +21,7 @@ impl<N: Net> Reactor<N> {
     pub(crate) fn begin_close(&mut self, key: u32, reason: CloseReason) {
         let until = match self.phase.read_until() {
             // Counted from now: as an absolute time, a distant end would wrap.
-            Some(until) => super::ticks(until.saturating_sub(self.now)),
+            Some(until) => super::clock(until.saturating_sub(self.now)),
             None => self.clocks.linger,
         };
         let until = self.tick.wrapping_add(until);
@@ -300,7 +300,8 @@ impl<N: Net> Reactor<N> {
 }
 
 impl<N: Net> Drop for Reactor<N> {
-    /// Whatever it was dropped for, the other reactors may have its places, and its rings are full for nobody.
+    /// Whatever it was dropped for, the other reactors may have its places, its rings are full for nobody, and they do
+    /// not wait for its word. (Listeners that were closed stay so: the first one alone binds them again.)
     fn drop(&mut self) {
         for key in self.slots.all() {
             self.admission.leave(usize::from(self.slots[key].listener));
@@ -311,6 +312,9 @@ impl<N: Net> Drop for Reactor<N> {
         }
         for consumer in 0..self.lanes.len() {
             self.together.set_full(self.index, consumer, false);
+        }
+        if self.gate.as_ref().is_some_and(Gate::is_first) {
+            self.together.set_shut(false);
         }
     }
 }

@@ -42,6 +42,10 @@ impl<L> Gate<L> {
         }
     }
 
+    pub(super) fn is_first(&self) -> bool {
+        self.decides.is_some()
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Duration> {
         self.decides.as_ref()?.poll_timeout()
     }
@@ -102,7 +106,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn shut(&mut self, gate: &Gate<N::Listener>) {
-        self.counters.shuts.add(u64::from(gate.decides.is_some()));
+        self.counters.shuts.add(u64::from(gate.is_first()));
         for listening in &mut self.listeners {
             listening.machine.handle_pressure();
             if gate.closes {
@@ -114,7 +118,7 @@ impl<N: Net> Reactor<N> {
     fn reopen(&mut self, gate: &Gate<N::Listener>) {
         for listening in &mut self.listeners {
             // The first one opens the others' too.
-            if listening.socket.is_some() || gate.decides.is_some() {
+            if listening.socket.is_some() || gate.is_first() {
                 listening.machine.handle_relief();
             }
         }

@@ -574,8 +574,13 @@ fn the_rings_of_a_reactor_that_was_dropped_press_nobody() {
         stage.reactor.admission.clone(),
     );
     (0..2).for_each(|consumer| together.set_full(0, consumer, true));
+    // It was the one to say when listeners are shut, and has.
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let gate = Gate::new(true, Duration::ZERO, false, (Arc::new([sender]), receiver));
+    stage.reactor.gate = Some(gate);
+    together.set_shut(true);
     assert!(together.presses());
     drop(stage);
-    assert!(!together.presses());
+    assert!(!together.presses() && !together.is_shut());
     assert_eq!(admission.connect(), 1, "nobody else is connected");
 }
