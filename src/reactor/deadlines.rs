@@ -118,7 +118,7 @@ impl<N: Net> Reactor<N> {
     fn is_overlooked(&self, key: u32, reason: CloseReason) -> bool {
         let slot = &self.slots[key];
         let has_waited = |looked| has_come(looked, slot.conn.last_read());
-        slot.place == Place::Ring
+        matches!(slot.place, Place::Ring | Place::Owing)
             && slot.conn.looked(reason).is_some_and(has_waited)
             && !self.is_drained(key)
     }
