@@ -103,7 +103,8 @@ impl Handle {
 
     /// Stops accepting, reads each connection until its peer has finished or half of `within` has
     /// passed, delivers in the other half, and ends. Returns at once; the reactors return when it is
-    /// done. A second drain changes nothing.
+    /// done. A second drain changes nothing; beside one that a reactor has begun by itself, because a consumer is gone or
+    /// stalled, it ends when the sooner of both does.
     pub fn drain(&self, within: Duration) {
         let order = u64::try_from(within.as_millis())
             .unwrap_or(u64::MAX - 1)

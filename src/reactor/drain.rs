@@ -126,14 +126,30 @@ impl<N: Net> Reactor<N> {
         self.take_commands();
     }
 
+    /// Of several drains the one that ends first holds: what a consumer that is gone has begun may be cut short.
     pub(super) fn begin_drain(&mut self, within: Duration) {
-        if self.phase != Phase::Running {
-            return;
+        let half = self.now.saturating_add(within / 2);
+        let deadline = self.now.saturating_add(within);
+        match &mut self.phase {
+            Phase::Running => {}
+            Phase::Draining {
+                half: read_until,
+                deadline: ends,
+                ..
+            } => {
+                *read_until = half.min(*read_until);
+                *ends = deadline.min(*ends);
+                return;
+            }
+            Phase::Settling { deadline: ends } => {
+                *ends = deadline.min(*ends);
+                return;
+            }
+            Phase::Ended => return,
         }
-        let now = self.now;
         self.enter(Phase::Draining {
-            half: now.saturating_add(within / 2),
-            deadline: now.saturating_add(within),
+            half,
+            deadline,
             told: 0,
         });
         for listening in &mut self.listeners {

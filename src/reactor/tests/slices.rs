@@ -419,6 +419,22 @@ fn a_ring_has_so_many_bytes_of_a_turn() {
 }
 
 #[test]
+fn of_two_drains_the_sooner_one_holds() {
+    for (first, second) in [(10, 1), (1, 10)] {
+        let mut stage = Stage::new(CLOCKS, 1 << 20, EAGAIN);
+        stage.connect(1);
+        for within in [first, second] {
+            stage.reactor.begin_drain(TICK * SECOND * within);
+        }
+        stage.at(SECOND - 1);
+        stage.turn();
+        assert_eq!(stage.reactor.slots.len(), 1);
+        stage.at(SECOND + 1);
+        assert_eq!(stage.reactor.turn(None).unwrap(), Turn::Ended);
+    }
+}
+
+#[test]
 fn somebody_makes_room_however_many_wait_behind_a_full_ring() {
     const INSIDE: u32 = 80;
     let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
