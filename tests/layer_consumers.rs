@@ -275,7 +275,7 @@ fn the_program_stops_for_a_stalled_consumer_with_exit_code_1_and_a_report() {
 /// A program that ends for a stalled consumer.
 const STOPS: [&str; 4] = [
     "--consumer-stall-timeout",
-    "1s",
+    "3s",
     "--on-consumer-stall",
     "stop",
 ];
@@ -306,5 +306,5 @@ fn the_end_for_a_stalled_consumer_takes_the_time_of_one_drain() {
     let began = Instant::now();
     fanin.final_report(1);
     let taken = began.elapsed();
-    assert!(taken < DRAIN * 3 / 2, "{taken:?}");
+    assert!(taken < DRAIN * 7 / 4, "{taken:?}");
 }
