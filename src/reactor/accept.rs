@@ -113,22 +113,17 @@ impl<N: Net> Reactor<N> {
                 let Some(socket) = &self.listeners[place].socket else {
                     break;
                 };
-                let error = match self.net.accept(socket) {
-                    Ok((stream, _)) => {
-                        self.turn_away(stream, RefuseReason::Shutdown);
-                        continue;
-                    }
-                    Err(error) => AcceptError::of(&error),
-                };
-                match error {
-                    AcceptError::Again => {}
-                    AcceptError::Exhausted => match self.net.refuse(socket) {
+                let accepted = self.net.accept(socket);
+                match accepted.map_err(|error| AcceptError::of(&error)) {
+                    Ok((stream, _)) => self.turn_away(stream, RefuseReason::Shutdown),
+                    Err(AcceptError::Again) => {}
+                    Err(AcceptError::Exhausted) => match self.net.refuse(socket) {
                         Refusal::Told { unread } => {
                             self.counters.refuse(RefuseReason::Shutdown, unread);
                         }
                         Refusal::Nobody | Refusal::Failed => break,
                     },
-                    AcceptError::Empty | AcceptError::Broken => break,
+                    Err(AcceptError::Empty | AcceptError::Broken) => break,
                 }
             }
         }
