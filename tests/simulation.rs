@@ -22,7 +22,7 @@ const THREADS: u64 = 2;
 const SEEDS: u64 = 2_000;
 
 /// Every step of every machine, as their diagrams have them.
-const EDGES: [Edge; 41] = [
+const EDGES: [Edge; 43] = [
     ("connection", "open", "paused"),
     ("connection", "open", "draining, delivers"),
     ("connection", "open", "draining, discards"),
@@ -62,6 +62,8 @@ const EDGES: [Edge; 41] = [
     ("registration", "hang-up", "read"),
     ("ring", "flowing", "blocked"),
     ("ring", "blocked", "flowing"),
+    ("ring", "flowing", "shut"),
+    ("ring", "shut", "flowing"),
     ("turns", "awake", "apart"),
     ("turns", "apart", "awake"),
 ];

@@ -72,7 +72,9 @@ impl Reactor<SimNet> {
                 open: slot.stream.is_some(),
                 reason: slot.conn.reason(),
                 waits_for_ring: match lane.flow() {
-                    Flow::Blocked { since } if slot.place == Place::Ring && lane.is_pausing() => {
+                    Flow::Blocked { since, .. } | Flow::Shut { since }
+                        if slot.place == Place::Ring && lane.is_pausing() =>
+                    {
                         Some(since)
                     }
                     _ => None,
@@ -150,7 +152,7 @@ impl Reactor<SimNet> {
         }
         let goes_on = self.goes_on();
         self.lanes.iter().for_each(|lane| lane.check_wake(goes_on));
-        let all_told = matches!(self.phase, Phase::Draining { told: u32::MAX, .. });
+        let all_told = matches!(self.phase, Phase::Draining { untold: None, .. });
         let mut open = 0;
         let mut staged = 0;
         let mut waiting = vec![0; self.lanes.len()];
@@ -245,16 +247,7 @@ impl Reactor<SimNet> {
             assert!(lane.producer.occupied() <= 2 * capacity);
             lane.fifo.check_order(&self.slots);
             lane.owing.check_order(&self.slots);
-            if let Flow::Blocked { .. } = lane.flow() {
-                assert!(
-                    lane.resumes_in_time(),
-                    "lane {at} resumes below its low mark"
-                );
-                assert!(
-                    lane.connections > 0 && lane.is_gone() || lane.will_resume(),
-                    "lane {at} is blocked, and nobody will wake for it"
-                );
-            }
+            lane.check_flow();
         }
     }
 
@@ -368,7 +361,7 @@ impl Reactor<SimNet> {
             match (slot.place, lane.flow()) {
                 (Place::Ring | Place::Owing, Flow::Flowing) => until(now, "somebody may be served"),
                 (Place::Lingering, _) => until(now, "somebody is to be read out"),
-                (Place::Ring | Place::Owing, _) if lane.is_gone() => {}
+                (Place::Ring | Place::Owing, Flow::Shut { .. }) => {}
                 (Place::Ring, _) if lane.discards => until(now, "somebody is to be discarded"),
                 (Place::Rate, _) => {
                     let rates = self.rates.as_ref().expect("there are some");
@@ -379,7 +372,7 @@ impl Reactor<SimNet> {
                     };
                     until(at, "somebody is to be called for a rate");
                 }
-                (Place::Ring | Place::Owing, Flow::Blocked { since }) => {
+                (Place::Ring | Place::Owing, Flow::Blocked { since, .. }) => {
                     if let Some(stall) = self.stall {
                         let ahead = self.tick.wrapping_sub(slot.queued_at);
                         let queued = now.saturating_sub(tick_time(ahead));

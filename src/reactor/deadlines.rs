@@ -126,13 +126,10 @@ impl<N: Net> Reactor<N> {
     /// When the head of a blocked FIFO has waited for too long. The FIFO is in the order of waiting, so
     /// that one deadline a ring is enough.
     pub(super) fn stalls_at(&self, lane: usize) -> Option<Duration> {
-        let Flow::Blocked { since } = self.lanes[lane].flow() else {
+        // Those whose consumer is gone are on their way out, each in its turn.
+        let Flow::Blocked { since, .. } = self.lanes[lane].flow() else {
             return None;
         };
-        if self.lanes[lane].is_gone() {
-            // They are on their way out, each in its turn.
-            return None;
-        }
         let head = self.lanes[lane].longest_waiting()?;
         // Back from now: as a time since the start, a tick would mean another one after 397 days.
         let ticks = self.tick.wrapping_sub(self.slots[head].queued_at);

@@ -68,8 +68,8 @@ pub(crate) enum Phase {
         half: Duration,
         /// Until here consumers are waited for.
         deadline: Duration,
-        /// Slots up to here have been told.
-        told: u32,
+        /// Slots from here on have not been told.
+        untold: Option<u32>,
     },
     Settling {
         deadline: Duration,
@@ -88,8 +88,14 @@ impl Phase {
     }
 
     pub(crate) fn is_busy(&self) -> bool {
-        // The sweep goes on at once; u32::MAX says that it is done.
-        matches!(self, Self::Draining { told, .. } if *told != u32::MAX)
+        // The sweep goes on at once.
+        matches!(
+            self,
+            Self::Draining {
+                untold: Some(_),
+                ..
+            }
+        )
     }
 
     /// Until when a closing connection is read, if that is not its own affair any more.
@@ -150,7 +156,7 @@ impl<N: Net> Reactor<N> {
         self.enter(Phase::Draining {
             half,
             deadline,
-            told: 0,
+            untold: Some(0),
         });
         for listening in &mut self.listeners {
             match listening.socket {
@@ -166,7 +172,7 @@ impl<N: Net> Reactor<N> {
         if let Phase::Draining {
             half,
             deadline,
-            told,
+            untold,
         } = self.phase
         {
             // Who waits in the backlogs is taken, and told as it comes. Where there is no descriptor or no
@@ -180,20 +186,18 @@ impl<N: Net> Reactor<N> {
             } else if !self.listeners.iter().any(takes) {
                 self.close_listeners();
             }
-            let told = match told {
-                _ if now >= deadline => {
-                    self.end_all();
-                    u32::MAX
-                }
-                u32::MAX => u32::MAX,
-                from => self.sweep(from),
+            let untold = if now >= deadline {
+                self.end_all();
+                None
+            } else {
+                untold.and_then(|from| self.sweep(from))
             };
             self.phase = Phase::Draining {
                 half,
                 deadline,
-                told,
+                untold,
             };
-            if self.is_closed() && told == u32::MAX && self.slots.len() == self.dead.len() {
+            if self.is_closed() && untold.is_none() && self.slots.len() == self.dead.len() {
                 self.settle(deadline);
             }
         }
@@ -220,12 +224,12 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Tells a slice of the connections. Returns where the next one begins.
-    fn sweep(&mut self, from: u32) -> u32 {
+    fn sweep(&mut self, from: u32) -> Option<u32> {
         let slice = self.slots.slice(from, SWEEP);
         for key in slice.keys {
             self.begin_close(key, CloseReason::Shutdown);
         }
-        slice.next.unwrap_or(u32::MAX)
+        slice.next
     }
 
     /// The time is up for the connections: what they have is counted, not waited for.

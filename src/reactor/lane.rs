@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!            high mark, or a claim that fails: wait_for(low mark)
-//!  Flowing ────────────────────────────────────────────────────────► Blocked{since}
-//!     ▲                released position ≥ the low mark                  │
-//!     └──────────────────────────────────────────────────────────────────┘
+//!  Flowing ────────────────────────────────────────────────────────► Blocked{since, resume_at}
+//!   ▲ │ ▲              released position ≥ the low mark                  │
+//!   │ │ └────────────────────────────────────────────────────────────────┘
+//!   │ └──── the consumer is gone: nothing is published any more ────► Shut{since}
+//!   └────────────────── its last connection has ended ───────────────────┘
 //! ```
-//!
-//! One whose consumer is gone is full until its last connection has ended.
 //!
 //! In: room, and the lack of it. Out: blocked or not, and for how long in all.
 //! Never here: a connection's state.
@@ -30,7 +30,14 @@ const SLEEPS_ON: Duration = Duration::from_micros(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
     Flowing,
-    Blocked { since: Duration },
+    Blocked {
+        since: Duration,
+        /// The released position at which it flows again.
+        resume_at: u64,
+    },
+    Shut {
+        since: Duration,
+    },
 }
 
 impl Flow {
@@ -38,6 +45,7 @@ impl Flow {
         match self {
             Self::Flowing => "flowing",
             Self::Blocked { .. } => "blocked",
+            Self::Shut { .. } => "shut",
         }
     }
 }
@@ -64,8 +72,6 @@ pub(crate) struct Lane {
     /// What comes while it is blocked is discarded.
     pub(crate) discards: bool,
     flow: Flow,
-    /// The released position at which it flows again.
-    resume_at: u64,
     /// Time spent blocked, without the present block.
     blocked: Duration,
     low: usize,
@@ -95,7 +101,6 @@ impl Lane {
             owing: Fifo::new(Place::Owing),
             discards: false,
             flow: Flow::Flowing,
-            resume_at: 0,
             blocked: Duration::ZERO,
             low,
             high,
@@ -128,14 +133,10 @@ impl Lane {
     pub(crate) fn service(&self) -> Service {
         match self.flow {
             Flow::Flowing => Service::Publishes,
-            Flow::Blocked { .. } if self.waits_for_room() => Service::Waits,
-            Flow::Blocked { .. } => Service::Discards,
+            Flow::Blocked { .. } if self.discards => Service::Discards,
+            // Nobody is read for a consumer that is gone.
+            Flow::Blocked { .. } | Flow::Shut { .. } => Service::Waits,
         }
-    }
-
-    /// Do its connections wait where there is no room? Nobody is read for a consumer that is gone.
-    fn waits_for_room(&self) -> bool {
-        !self.discards || self.is_gone()
     }
 
     /// Are its connections held up?
@@ -205,11 +206,9 @@ impl Lane {
 
     /// Who has been waiting for room for the longest time.
     pub(crate) fn longest_waiting(&self) -> Option<u32> {
-        match self.discards {
-            // Nobody is read any more.
-            true if self.is_gone() => self.fifo.head().or_else(|| self.owing.head()),
-            true => self.owing.head(),
-            false => self.fifo.head(),
+        match self.service() {
+            Service::Discards => self.owing.head(),
+            _ => self.fifo.head().or_else(|| self.owing.head()),
         }
     }
 
@@ -225,7 +224,7 @@ impl Lane {
     /// Time spent blocked until `now`: a clock that stands still while the ring holds nobody up.
     pub(crate) fn blocked_until(&self, now: Duration) -> Duration {
         match self.flow {
-            Flow::Blocked { since } if self.waits_for_room() => {
+            Flow::Blocked { since, .. } | Flow::Shut { since } if self.is_pausing() => {
                 self.blocked + now.saturating_sub(since)
             }
             _ => self.blocked,
@@ -244,54 +243,59 @@ impl Lane {
 
     /// There is no room. `false`: there is by now.
     pub(crate) fn block(&mut self, now: Duration) -> bool {
-        let target = self.producer.position().saturating_sub(self.low as u64);
-        if self.producer.wait_for(target) {
+        let resume_at = self.producer.position().saturating_sub(self.low as u64);
+        if self.producer.wait_for(resume_at) {
             return false;
         }
-        self.resume_at = target;
-        self.enter(Flow::Blocked { since: now });
+        self.enter(Flow::Blocked {
+            since: now,
+            resume_at,
+        });
         true
     }
 
     /// The consumer is gone, and its connections are about to end: there is no room for any of them.
     pub(crate) fn shut(&mut self, now: Duration) {
-        self.enter(Flow::Blocked { since: now });
+        self.enter(Flow::Shut { since: now });
     }
 
-    /// Is it certain that somebody will look at this ring when there is room?
+    /// One that is full flows again at its low mark, and not later, and it is certain that somebody will look at it
+    /// then.
     #[cfg(feature = "sim")]
-    pub(crate) fn will_resume(&self) -> bool {
-        let wait = self.producer.waits_for();
-        // A drain that waits for all of it has the place of this wait, when nobody is left to be read.
-        let is_drained = self.fifo.is_empty() && wait > self.resume_at;
-        wait == self.resume_at || is_drained || self.producer.released() >= self.resume_at
-    }
-
-    /// Does a full ring flow again at its low mark, and not later?
-    #[cfg(feature = "sim")]
-    pub(crate) fn resumes_in_time(&self) -> bool {
-        self.resume_at + self.low as u64 <= self.producer.position().max(self.low as u64)
+    pub(crate) fn check_flow(&self) {
+        match self.flow {
+            Flow::Flowing => {}
+            Flow::Blocked { resume_at, .. } => {
+                let low = self.low as u64;
+                let is_in_time = resume_at + low <= self.producer.position().max(low);
+                assert!(is_in_time, "resumes below its low mark");
+                let wait = self.producer.waits_for();
+                // A drain that waits for all of it has the place of this wait, when nobody is left to be read.
+                let is_drained = self.fifo.is_empty() && wait > resume_at;
+                let is_looked_at =
+                    wait == resume_at || is_drained || self.producer.released() >= resume_at;
+                assert!(is_looked_at, "is blocked, and nobody will wake for it");
+            }
+            Flow::Shut { .. } => {
+                let ends = matches!(self.pace, Pace::Gone(evicting) if !evicting.is_over());
+                assert!(ends, "is shut, and nobody ends its connections");
+            }
+        }
     }
 
     /// Is there room again? Returns how long it was blocked, if it flows from now on.
     pub(crate) fn resume(&mut self, now: Duration) -> Option<Duration> {
-        let Flow::Blocked { since } = self.flow else {
-            return None;
+        let since = match (self.flow, self.pace) {
+            // The wait is not taken back: by now it may be a drain's, for all that is in the ring.
+            (Flow::Blocked { since, resume_at }, _) if self.producer.released() >= resume_at => {
+                since
+            }
+            (Flow::Shut { since }, Pace::Gone(evicting)) if evicting.is_over() => since,
+            _ => return None,
         };
-        let has_room = match self.pace {
-            Pace::Gone(evicting) => evicting.is_over(),
-            Pace::Going | Pace::Stalled(_) => self.producer.released() >= self.resume_at,
-        };
-        if !has_room {
-            return None;
-        }
-        // The wait is not taken back: by now it may be a drain's, for all that is in the ring.
+        self.blocked = self.blocked_until(now);
         self.enter(Flow::Flowing);
-        let took = now.saturating_sub(since);
-        if self.waits_for_room() {
-            self.blocked += took;
-        }
-        Some(took)
+        Some(now.saturating_sub(since))
     }
 }
 

@@ -73,7 +73,7 @@ use self::staging::Staging;
 use self::stalled::EVICT_BUDGET;
 pub(crate) use self::stalled::{OnStall, StallPolicy};
 pub(crate) use self::together::Together;
-use self::wheel::{NONE, Wheel};
+use self::wheel::Wheel;
 use crate::close::CloseReason;
 use crate::conn::{Clocks, Tick};
 use crate::edges;
@@ -190,9 +190,10 @@ pub struct Reactor<N: Net = Mio> {
     /// Those that staging has no room for; while there are any, since when.
     starved: Fifo,
     starved_since: Duration,
-    /// Of those who are being called, the last; holders from here on are being weighed. Else none.
-    last_called: u32,
-    weigh_from: u32,
+    /// Of those who are being called, the last.
+    last_called: Option<u32>,
+    /// Holders from here on are being weighed.
+    weigh_from: Option<u32>,
     lingering: Fifo,
     /// Those that were told to have left in this turn, and were to be read.
     leaving: Vec<u32>,
@@ -286,8 +287,8 @@ impl<N: Net> Reactor<N> {
             first_lane: 0,
             starved: Fifo::new(Place::Staging),
             starved_since: Duration::ZERO,
-            last_called: NONE,
-            weigh_from: NONE,
+            last_called: None,
+            weigh_from: None,
             lingering: Fifo::new(Place::Lingering),
             leaving: Vec::new(),
             rates: parts.rates.map(|p| Box::new(Rates::new(p, tick))),

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use super::slots::{Place, Slot};
-use super::wheel::NONE;
 use super::{Reactor, tick_of, tick_time};
 use crate::close::{CloseReason, PauseCause, Reason};
 use crate::conn::{Tick, has_come};
@@ -218,14 +217,14 @@ impl<N: Net> Reactor<N> {
         // First, for what it gives back is had in this turn.
         if self.starved_at().is_some_and(|at| at <= self.now) {
             self.starved_since = self.now;
-            self.weigh_from = 0;
+            self.weigh_from = Some(0);
         }
         self.close_slow_holders();
         let mut left = FEED_BUDGET;
         while left > 0 && self.calls_starved() {
-            if self.last_called == NONE {
+            if self.last_called.is_none() {
                 self.staging.forget_freed();
-                self.last_called = self.starved.tail().unwrap_or(NONE);
+                self.last_called = self.starved.tail();
                 // Not all of it has been spent all the time.
                 self.starved_since = self.now;
             }
@@ -245,12 +244,12 @@ impl<N: Net> Reactor<N> {
 
     /// Is anybody to be called who waits for staging?
     pub(super) fn calls_starved(&self) -> bool {
-        !self.starved.is_empty() && (self.staging.has_freed() || self.last_called != NONE)
+        !self.starved.is_empty() && (self.staging.has_freed() || self.last_called.is_some())
     }
 
     fn leave_starved(&mut self, key: u32) {
-        if self.last_called == key {
-            self.last_called = self.starved.before(&self.slots, key).unwrap_or(NONE);
+        if self.last_called == Some(key) {
+            self.last_called = self.starved.before(&self.slots, key);
         }
         self.starved.remove(&mut self.slots, key);
     }
@@ -264,18 +263,20 @@ impl<N: Net> Reactor<N> {
 
     /// Are holders of spent staging being looked at?
     pub(super) fn weighs_holders(&self) -> bool {
-        !self.starved.is_empty() && self.weigh_from != NONE
+        !self.starved.is_empty() && self.weigh_from.is_some()
     }
 
     /// Staging has been spent for a whole message timeout: whoever sends its message too slowly gives
     /// its place to others, while there are any.
     fn close_slow_holders(&mut self) {
-        if !self.weighs_holders() {
-            self.weigh_from = NONE;
+        let Some(from) = self.weigh_from.take() else {
+            return;
+        };
+        if self.starved.is_empty() {
             return;
         }
-        let holders = self.staging.holders(self.weigh_from, WEIGH_BUDGET);
-        self.weigh_from = holders.next.unwrap_or(NONE);
+        let holders = self.staging.holders(from, WEIGH_BUDGET);
+        self.weigh_from = holders.next;
         for key in holders.keys {
             let slot = &self.slots[key];
             let blocked = self.lanes[usize::from(slot.consumer)].is_pausing();

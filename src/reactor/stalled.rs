@@ -55,7 +55,7 @@ pub(crate) struct Evicting {
     /// When the next ones are.
     pub(crate) next: Duration,
     /// Slots from here on have not been looked at.
-    from: u32,
+    from: Option<u32>,
     /// When it began. Who has come since has not waited yet.
     since: Tick,
 }
@@ -64,21 +64,21 @@ impl Evicting {
     /// Nobody is left.
     pub(super) const OVER: Self = Self {
         next: Duration::ZERO,
-        from: u32::MAX,
+        from: None,
         since: 0,
     };
 
     fn begin(now: Duration, since: Tick) -> Self {
         Self {
             next: now,
-            from: 0,
+            from: Some(0),
             since,
         }
     }
 
     /// Have all been looked at who were there?
     pub(super) fn is_over(&self) -> bool {
-        self.from == u32::MAX
+        self.from.is_none()
     }
 }
 
@@ -274,9 +274,11 @@ impl<N: Net> Reactor<N> {
             left -= 1;
         }
         let mut from = from;
-        if left > 0 && from != u32::MAX {
-            let slice = self.slots.slice(from, LOOK_BUDGET);
-            from = slice.next.unwrap_or(u32::MAX);
+        if left > 0
+            && let Some(first) = from
+        {
+            let slice = self.slots.slice(first, LOOK_BUDGET);
+            from = slice.next;
             for key in slice.keys {
                 let slot = &self.slots[key];
                 // To one that is gone nobody is bound any more; and ticks wrap, for who has been there long.
@@ -285,7 +287,7 @@ impl<N: Net> Reactor<N> {
                     continue;
                 }
                 if left == 0 {
-                    from = key;
+                    from = Some(key);
                     break;
                 }
                 self.end(key, reason);

@@ -192,7 +192,7 @@ fn a_drain_waits_for_a_listener_that_waits_for_descriptors() {
     stage.reactor.phase = Phase::Draining {
         half: TICK * 500,
         deadline: TICK * 1000,
-        told: 0,
+        untold: Some(0),
     };
     stage.turn();
     stage.script.accepts.set(1);
@@ -212,7 +212,7 @@ fn a_drain_waits_for_descriptors_no_longer_than_half_of_its_time() {
     stage.reactor.phase = Phase::Draining {
         half: TICK * 500,
         deadline: TICK * 1000,
-        told: u32::MAX,
+        untold: None,
     };
     stage.at(499);
     stage.turn();

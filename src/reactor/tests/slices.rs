@@ -2,6 +2,7 @@
 //! whoever comes or speaks meanwhile has its place between them.
 
 use super::*;
+use crate::reactor::wheel::NONE;
 
 /// How many of them is it true of?
 fn count(stage: &Stage, keys: &[u32], is_so: impl Fn(&Slot<usize>) -> bool) -> usize {
@@ -128,10 +129,10 @@ fn those_who_wait_for_staging_are_called_in_slices_and_once_for_what_is_given_ba
 fn the_call_ends_with_who_stands_before_the_last_when_that_one_leaves() {
     let (mut stage, holders, waiting) = starving(4, 300);
     stage.send(holders[0], b"over\n");
-    let last = stage.reactor.last_called;
+    let last = stage.reactor.last_called.expect("a call");
     assert!(waiting.contains(&last));
     stage.reactor.end(last, CloseReason::Age);
-    assert_ne!(stage.reactor.last_called, last);
+    assert_ne!(stage.reactor.last_called, Some(last));
     while stage.reactor.calls_starved() || stage.reactor.lanes.iter().any(Lane::has_work) {
         stage.turn();
     }
@@ -146,7 +147,7 @@ fn slow_holders_give_up_staging_in_slices_while_somebody_waits_for_it() {
     for (waiting, most) in [(10, Some(256)), (1200, None)] {
         let (mut stage, holders, _) = starving(700, waiting);
         stage.at(2 * SECOND);
-        stage.reactor.weigh_from = 0;
+        stage.reactor.weigh_from = Some(0);
         let mut closed = 0;
         for _ in 0..10 {
             stage.turn();
