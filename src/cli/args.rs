@@ -358,14 +358,7 @@ impl Serve {
         config.rates.source = rate(self.source_bytes, self.source_messages);
         config.rates.listener = rate(self.listener_bytes, self.listener_messages);
         config.rates.burst = self.burst;
-        // What a sink that is gone sets off: with stdout or the file all of them are, and nothing is waited for.
-        // A sink that is stalled is none of those, and may take what it has. It is one setting for both.
-        config.drain_timeout = match self.sink {
-            Destination::Stdout | Destination::File(_) if !self.stops_for_a_stall() => {
-                Duration::ZERO
-            }
-            _ => self.drain_timeout,
-        };
+        config.drain_timeout = self.drain_timeout;
         config
     }
 
