@@ -22,7 +22,7 @@ const THREADS: u64 = 2;
 const SEEDS: u64 = 2_000;
 
 /// Every step of every machine, as their diagrams have them.
-const EDGES: [Edge; 43] = [
+const EDGES: [Edge; 46] = [
     ("connection", "open", "paused"),
     ("connection", "open", "draining, delivers"),
     ("connection", "open", "draining, discards"),
@@ -64,7 +64,10 @@ const EDGES: [Edge; 43] = [
     ("ring", "blocked", "flowing"),
     ("ring", "flowing", "shut"),
     ("ring", "shut", "flowing"),
+    ("turns", "awake", "plain"),
     ("turns", "awake", "apart"),
+    ("turns", "plain", "awake"),
+    ("turns", "plain", "apart"),
     ("turns", "apart", "awake"),
 ];
 

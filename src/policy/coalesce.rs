@@ -6,13 +6,16 @@
 //! several messages of a connection in one read, wakes its consumer once for all, and disturbs the senders less.
 //!
 //! ```text
-//!            32 events within 0.32 ms, of little each
-//!   Awake ────────────────────────────────────────────► Apart{until}
-//!     ▲                     10 ms later                      │
-//!     └──────────────────────────────────────────────────────┘
+//!            32 events within 0.32 ms, of little each, unless naps were found to hold up who sends
+//!   Awake ──────────┬───────────────────────────────────────────────────────────────────────────► Apart
+//!     ▲             │ once a second               10 ms later                                      ▲ │
+//!     │             └─────────────────► Plain ─────────────────────────────────────────────────────┘ │
+//!     └──────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! How fast messages come is seen only by who is awake for each.
+//! How fast messages come is seen only by who is awake for each. And whether somebody waits for us before it sends more
+//! (for the end of its connection, or for room in a small send buffer) is seen only by trying: what came in 10 ms
+//! without a nap is compared with what comes in the next 10 ms.
 
 use std::time::Duration;
 
@@ -25,7 +28,8 @@ use std::time::Duration;
 pub enum Coalesce {
     /// For 10 ms, 0.1 ms apart, when messages came so fast that looking for each would be most of the work; then it is
     /// seen anew. So fast is: 32 times within 0.32 ms something came of a connection, less than 32 KiB each time. Each
-    /// 8 KiB of it count as once more. Not where a full ring loses messages.
+    /// 8 KiB of it count as once more. Not where a full ring loses messages; nor for a second after less came that way,
+    /// which is tried once a second.
     #[default]
     Auto,
     /// Never: the next turn begins when there is something to be read.
@@ -46,6 +50,10 @@ const WORK: u64 = 8 << 10;
 const LITTLE: u64 = 32 << 10;
 /// After so long it is seen anew how fast they come.
 const FOR: Duration = Duration::from_millis(10);
+/// So long holds what was found about naps.
+const SETTLED_FOR: Duration = Duration::from_secs(1);
+/// Trials in a row that have to say that naps hold up who sends. One may be of other things.
+const TRIALS: u32 = 2;
 /// What is much for one turn: it has been worth it.
 const MUCH: u64 = 64 << 10;
 const SHORTEST: Duration = Duration::from_micros(10);
@@ -60,6 +68,7 @@ pub(crate) struct Spacing {
     /// Read in all, when the last turn was over.
     received: u64,
     state: State,
+    verdict: Verdict,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,9 +81,64 @@ enum State {
         events: u64,
         came: u64,
     },
-    Apart {
-        until: Duration,
-    },
+    /// They do not, to see how much comes.
+    Plain(Window),
+    /// They do. So many bytes a second came without, if it is being tried what comes so.
+    Apart { window: Window, plain: Option<u64> },
+}
+
+/// What comes in some time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Window {
+    since: Duration,
+    came: u64,
+}
+
+impl Window {
+    fn new(since: Duration) -> Self {
+        Self { since, came: 0 }
+    }
+
+    fn is_over(&self, now: Duration) -> bool {
+        now >= self.since + FOR
+    }
+
+    /// Bytes a second; `None`, if nothing was to be read for a part of it.
+    fn pace(&self, now: Duration) -> Option<u64> {
+        let took = now - self.since;
+        (took < 2 * FOR).then(|| (u128::from(self.came) * 1_000_000_000 / took.as_nanos()) as u64)
+    }
+}
+
+/// Do naps hold up who sends?
+#[derive(Debug, Default, PartialEq)]
+struct Verdict {
+    /// It holds so long.
+    until: Duration,
+    holds_up: bool,
+    /// Trials in a row that said so since then.
+    against: u32,
+}
+
+impl Verdict {
+    /// So many bytes a second come without naps, and so many with them.
+    fn handle_trial(&mut self, plain: u64, apart: Option<u64>, now: Duration) {
+        if apart.is_none_or(|apart| apart >= plain - plain / 4) {
+            return self.settle(false, now);
+        }
+        self.against += 1;
+        if self.against == TRIALS {
+            self.settle(true, now);
+        }
+    }
+
+    fn settle(&mut self, holds_up: bool, now: Duration) {
+        *self = Self {
+            until: now + SETTLED_FOR,
+            holds_up,
+            against: 0,
+        };
+    }
 }
 
 impl State {
@@ -84,6 +148,11 @@ impl State {
             events: 0,
             came: 0,
         }
+    }
+
+    fn apart(plain: Option<u64>, now: Duration) -> Self {
+        let window = Window::new(now);
+        Self::Apart { window, plain }
     }
 }
 
@@ -101,6 +170,7 @@ impl Spacing {
             much: MUCH.min(room),
             received: 0,
             state,
+            verdict: Verdict::default(),
         })
     }
 
@@ -109,7 +179,7 @@ impl Spacing {
     pub(crate) fn handle_turn(&mut self, found: usize, received: u64, now: Duration) -> Duration {
         let came = received - std::mem::replace(&mut self.received, received);
         self.state = self.next(found as u64, came, now);
-        if matches!(self.state, State::Awake { .. }) {
+        if matches!(self.state, State::Awake { .. } | State::Plain(_)) {
             return Duration::ZERO;
         }
         // Where much had piled up it is less from now on.
@@ -120,38 +190,73 @@ impl Spacing {
         self.apart
     }
 
-    fn next(&self, found: u64, came: u64, now: Duration) -> State {
-        match self.state {
+    fn next(&mut self, found: u64, came: u64, now: Duration) -> State {
+        match &mut self.state {
             State::Always => State::Always,
-            State::Apart { until } if now < until => self.state,
-            State::Apart { .. } => State::awake(now),
             State::Awake {
                 since,
-                events: before,
-                came: came_before,
+                events,
+                came: came_so_far,
             } => {
-                let (events, came) = (before + found, came_before + came);
-                if events < EVENTS {
-                    return State::Awake {
-                        since,
-                        events,
-                        came,
-                    };
+                *events += found;
+                *came_so_far += came;
+                if *events < EVENTS {
+                    return self.state;
                 }
-                let took = now.saturating_sub(since);
-                let work = events + came / WORK;
+                let took = now.saturating_sub(*since);
+                let work = *events + *came_so_far / WORK;
                 let is_fast = took * EVENTS as u32 <= WITHIN * work as u32;
-                match is_fast && came <= LITTLE * events {
-                    true => State::Apart { until: now + FOR },
+                match is_fast && *came_so_far <= LITTLE * *events {
+                    true => self.begin(now),
                     false => State::awake(now),
                 }
             }
+            State::Plain(window) => {
+                window.came += came;
+                if !window.is_over(now) {
+                    return self.state;
+                }
+                let plain = window.pace(now);
+                if plain.is_none() {
+                    self.verdict.settle(false, now);
+                }
+                State::apart(plain, now)
+            }
+            State::Apart { window, plain } => {
+                window.came += came;
+                if !window.is_over(now) {
+                    return self.state;
+                }
+                if let Some(plain) = *plain {
+                    self.verdict.handle_trial(plain, window.pace(now), now);
+                }
+                State::awake(now)
+            }
+        }
+    }
+
+    /// Messages come fast.
+    fn begin(&self, now: Duration) -> State {
+        if now >= self.verdict.until {
+            State::Plain(Window::new(now))
+        } else if self.verdict.holds_up {
+            State::awake(now)
+        } else {
+            State::apart(None, now)
+        }
+    }
+
+    /// A ring is full: what comes now says nothing about naps.
+    pub(crate) fn handle_full(&mut self, now: Duration) {
+        if matches!(self.state, State::Plain(_) | State::Apart { .. }) {
+            self.state = State::awake(now);
         }
     }
 
     pub(crate) fn label(&self) -> &'static str {
         match self.state {
             State::Awake { .. } => "awake",
+            State::Plain(_) => "plain",
             State::Always | State::Apart { .. } => "apart",
         }
     }
@@ -164,6 +269,13 @@ mod tests {
     /// All that a turn may find, as far as it is much.
     fn spacing(coalesce: Coalesce) -> Spacing {
         Spacing::new(coalesce, u64::MAX).unwrap()
+    }
+
+    /// Naps hold up nobody, as is known for long.
+    fn settled() -> Spacing {
+        let mut spacing = spacing(Coalesce::Auto);
+        spacing.verdict.until = Duration::MAX;
+        spacing
     }
 
     fn micros(micros: u64) -> Duration {
@@ -200,7 +312,7 @@ mod tests {
     /// So many turns, each of which finds so many events of so many bytes in all and takes so many microseconds:
     /// how far apart are they?
     fn apart(turns: usize, (found, bytes, takes): (usize, u64, u64)) -> Vec<Duration> {
-        let mut spacing = spacing(Coalesce::Auto);
+        let mut spacing = settled();
         let (mut received, mut now) = (0, Duration::ZERO);
         let turn = |_| {
             received += bytes;
@@ -240,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_burst_makes_nobody_wait_who_comes_after_it() {
-        let mut spacing = spacing(Coalesce::Auto);
+        let mut spacing = settled();
         assert_eq!(spacing.handle_turn(32, 0, micros(1)), AUTO);
         assert_eq!(spacing.handle_turn(1, 0, micros(10_000)), AUTO);
         assert_eq!(spacing.handle_turn(1, 0, micros(10_001)), Duration::ZERO);
@@ -249,12 +361,110 @@ mod tests {
 
     #[test]
     fn a_pause_is_no_part_of_a_fast_pace() {
-        let mut spacing = spacing(Coalesce::Auto);
+        let mut spacing = settled();
         let mut is_apart = |at| !spacing.handle_turn(1, 0, micros(at)).is_zero();
         assert!((1..=31).all(|n| !is_apart(n)));
         assert!(!is_apart(1_000_000), "one more, a second later");
         assert!((1..=31).all(|n| !is_apart(1_000_000 + n)));
         assert!(is_apart(1_000_032));
+    }
+
+    /// So long turns begin one way before they begin another way: 10 us for each and a byte, and naps besides. After a
+    /// nap as many bytes come as `while_napping` says, of what came without.
+    fn played(
+        spacing: &mut Spacing,
+        ends: Duration,
+        while_napping: impl Fn(Duration) -> f64,
+    ) -> Vec<(&'static str, Duration)> {
+        let (mut now, mut received) = (Duration::ZERO, 0.0);
+        let mut played: Vec<(_, Duration)> = Vec::new();
+        while now < ends {
+            let apart = spacing.handle_turn(1, received as u64, now);
+            let took = micros(10).max(apart);
+            now += took;
+            let paces = match apart.is_zero() {
+                true => 1.0,
+                false => while_napping(now),
+            };
+            received += 100.0 * took.as_micros() as f64 * paces;
+            match played.last_mut() {
+                Some((label, time)) if *label == spacing.label() => *time += took,
+                _ => played.push((spacing.label(), took)),
+            }
+        }
+        // Until a pace is seen, some 32 turns.
+        played.retain(|(label, took)| *label != "awake" || *took > micros(400));
+        played
+    }
+
+    fn about(played: &[(&str, Duration)], expected: &[(&str, u32)]) {
+        let is_so = |((label, took), (expected, ms)): (&(&str, Duration), &(&str, u32))| {
+            let close = took.abs_diff(*ms * micros(1000)) <= micros(1000);
+            label == expected && close
+        };
+        let all = played.len() >= expected.len() && played.iter().zip(expected).all(is_so);
+        assert!(all, "{played:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn once_a_second_it_is_tried_whether_naps_hold_up_who_sends() {
+        let mut spacing = spacing(Coalesce::Auto);
+        let played = played(&mut spacing, micros(3_000_000), |_| 0.8);
+        let plain: Vec<_> = played.iter().map(|(label, _)| *label == "plain").collect();
+        assert_eq!(plain.iter().filter(|plain| **plain).count(), 3);
+        about(&played, &[("plain", 10), ("apart", 10), ("apart", 10)]);
+        assert!(!spacing.verdict.holds_up);
+    }
+
+    #[test]
+    fn who_waits_for_us_waits_for_no_nap() {
+        let mut spacing = spacing(Coalesce::Auto);
+        let played = played(&mut spacing, micros(2_100_000), |_| 0.7);
+        let trial = [("plain", 10), ("apart", 10), ("plain", 10), ("apart", 10)];
+        let settled = [trial.as_slice(), &[("awake", 1000)]].concat();
+        about(&played, &settled.repeat(2));
+    }
+
+    #[test]
+    fn one_trial_may_be_of_other_things() {
+        let mut spacing = spacing(Coalesce::Auto);
+        let is_first = |now| now < micros(25_000);
+        let played = played(&mut spacing, micros(500_000), |now| match is_first(now) {
+            true => 0.1,
+            false => 1.0,
+        });
+        let trial = [("plain", 10), ("apart", 10)];
+        let fine = [("apart", 10); 2];
+        about(&played, &[trial, trial, fine].concat());
+    }
+
+    #[test]
+    fn who_has_nothing_more_to_send_was_not_held_up() {
+        let now = micros(60_000);
+        let window = Window::new(micros(1));
+        let plain = Some(1_000_000_000);
+        for quiet in [State::Plain(window), State::Apart { window, plain }] {
+            let mut spacing = spacing(Coalesce::Auto);
+            spacing.verdict.against = TRIALS - 1;
+            spacing.state = quiet;
+            spacing.handle_turn(1, 100, now);
+            assert_eq!(spacing.verdict.until, now + SETTLED_FOR);
+            assert!(!spacing.verdict.holds_up);
+        }
+    }
+
+    #[test]
+    fn what_comes_while_a_ring_is_full_says_nothing_about_naps() {
+        let mut spacing = spacing(Coalesce::Auto);
+        spacing.verdict.against = TRIALS - 1;
+        spacing.state = State::apart(Some(1_000_000_000), micros(1));
+        spacing.handle_full(micros(5000));
+        assert_eq!(spacing.label(), "awake");
+        spacing.handle_turn(1, 100, micros(10_001));
+        assert!(!spacing.verdict.holds_up);
+        let mut always = Spacing::new(Coalesce::Apart(AUTO), u64::MAX).unwrap();
+        always.handle_full(micros(1));
+        assert_eq!(always.handle_turn(1, 1, micros(2)), AUTO);
     }
 
     #[test]

@@ -51,10 +51,14 @@ impl<N: Net> Reactor<N> {
         let received = self.counters.received.read();
         let before = spacing.label();
         let apart = spacing.handle_turn(self.events.len(), received, now);
+        let is_full = self.lanes.iter().any(Lane::is_blocked);
+        if is_full {
+            spacing.handle_full(now);
+        }
         if spacing.label() != before {
             edges::note("turns", before, spacing.label());
         }
-        if self.lanes.iter().any(Lane::is_blocked) {
+        if is_full {
             // There may be room at any moment.
             return timeout;
         }

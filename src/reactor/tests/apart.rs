@@ -48,13 +48,18 @@ fn turns_begin_apart_unless_there_is_something_to_do() {
     assert_eq!(*waits, [Some(Duration::ZERO), Some(9 * apart)]);
 }
 
-/// By themselves. So many bytes come of a connection, 40 times in no time: how far apart do turns begin then?
+/// By themselves. So many bytes come of a connection, 40 times in no time, and 10 ms later 40 times more: how far
+/// apart do turns begin then?
 fn by_themselves(bytes: usize, most: usize) -> Duration {
     let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
     stage.reactor.spacing = Spacing::new(Coalesce::Auto, most as u64);
     stage.connect(1);
     let line = [b"x".repeat(15).as_slice(), b"\n"].concat();
-    for _ in 0..40 {
+    for turn in 0..80 {
+        if turn == 40 {
+            let time = stage.script.time.get();
+            stage.script.time.set(time + Duration::from_millis(10));
+        }
         stage.send(0, &line.repeat(bytes / 16));
         stage.take(0);
         stage.take(0);
