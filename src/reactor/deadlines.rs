@@ -63,6 +63,10 @@ impl<N: Net> Reactor<N> {
                 self.resume(key, PauseCause::Rate);
                 continue;
             }
+            if !self.lanes[usize::from(self.slots[key].consumer)].is_pausing() {
+                // What it waited for its ring is over: so the deadline that is set next lies ahead.
+                self.book_wait(key);
+            }
             let frozen = ticks(self.waited(key));
             let conn = &self.slots[key].conn;
             match conn.handle_timeout(&self.clocks, frozen, self.tick) {

@@ -98,6 +98,24 @@ fn time_for_which_its_ring_was_full_is_no_time_of_what_is_read_afterwards() {
 }
 
 #[test]
+fn a_wait_for_a_ring_that_flows_again_puts_off_what_was_due_in_it_once() {
+    let mut stage = timed(SECOND, 4096);
+    stage.connect(3);
+    stage.send(2, b"begun");
+    fill_by(&mut stage, 0);
+    stage.send(2, b", and ended\n");
+    assert_eq!(stage.reactor.slots[2].place, Place::Ring);
+    stage.at(9 * SECOND);
+    stage.take(0);
+    // It flows, and its line is long.
+    stage.reactor.budgets.reads = 0;
+    stage.turn();
+    assert!(!stage.reactor.lanes[0].is_blocked());
+    assert_eq!(stage.reactor.slots[2].place, Place::Ring);
+    assert_eq!(stage.reactor.slots[2].wheel_tick(), Some(10 * SECOND));
+}
+
+#[test]
 fn who_stands_in_a_line_that_does_not_get_to_it_is_not_evicted_for_that() {
     let mut stage = timed(SECOND, 4096);
     stage.connect(1);
