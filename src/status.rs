@@ -293,9 +293,9 @@ pub struct ListenerStatus {
     pub address: BoundAddr,
     /// `ready`, `full`, `limited`, `pressure` or `closed`.
     pub state: &'static str,
-    /// How often it could not be opened again after pressure.
+    /// How often it could not be opened again after pressure, or could not be accepted from though somebody may wait.
     pub failures: u64,
-    /// The `errno` of the last time that it could not.
+    /// The `errno` of the last time.
     pub error: Option<i32>,
     /// Connections it has accepted.
     pub accepted: u64,

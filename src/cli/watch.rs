@@ -76,8 +76,8 @@ const LAYERS: [Layer; 11] = [
         look: |s| vec![shut(s)],
     },
     Layer {
-        name: "listening again fails",
-        look: |s| s.listeners.iter().map(unopened).collect(),
+        name: "listening fails",
+        look: |s| s.listeners.iter().map(broken).collect(),
     },
     Layer {
         name: "refused",
@@ -223,8 +223,8 @@ fn shut(snapshot: &Snapshot) -> Thing {
     }
 }
 
-/// What was closed under pressure and cannot be opened yet; it is tried again all the time.
-fn unopened(listener: &ListenerStatus) -> Thing {
+/// What was closed under pressure and cannot be opened yet, or cannot be accepted from; it is tried again all the time.
+fn broken(listener: &ListenerStatus) -> Thing {
     let error = listener.error.map(std::io::Error::from_raw_os_error);
     Thing {
         name: format!("{} of reactor {}", listener.address, listener.reactor),

@@ -79,7 +79,7 @@ impl<N: Net> Reactor<N> {
                         }
                     }
                 }
-                AcceptError::Broken => listening.machine.handle_exhausted(self.now),
+                AcceptError::Broken => self.note_failure(place, &error),
             },
         }
         if !refuses {

@@ -93,7 +93,7 @@ pub(crate) struct ListenerCounters {
     pub(crate) accepted: Counter,
     /// 0 ready, 1 full, 2 limited, 3 closed, 4 pressure.
     pub(crate) state: Counter,
-    /// How often it could not be opened again, and what the system said the last time.
+    /// How often it could not be opened again or accepted from, and what the system said the last time.
     pub(crate) failures: Counter,
     pub(crate) errno: Counter,
 }

@@ -157,7 +157,9 @@ impl Listener {
     }
 
     pub(crate) fn handle_close(&mut self) {
-        self.enter(State::Closed);
+        if self.state != State::Closed {
+            self.enter(State::Closed);
+        }
     }
 
     /// Before the end: whoever waits in the backlog is to be taken, edge or not.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
+use super::together::Shuts;
 use super::{Phase, Reactor};
 use crate::net::{Net, Token};
 use crate::policy::Pressure;
@@ -23,7 +24,8 @@ pub(crate) struct Gate<L> {
     /// The first reactor's alone.
     decides: Option<Pressure>,
     pub(crate) closes: bool,
-    shut: bool,
+    /// As far as it has been done here.
+    shuts: Shuts,
     /// Consumers to which a ring of this reactor is full, and those that are gone, as it has said.
     full: u64,
     gone: u64,
@@ -35,7 +37,7 @@ impl<L> Gate<L> {
         Self {
             decides: first.then(|| Pressure::new(after)),
             closes,
-            shut: false,
+            shuts: Shuts::default(),
             full: 0,
             gone: 0,
             opened,
@@ -52,7 +54,7 @@ impl<L> Gate<L> {
 
     #[cfg(feature = "sim")]
     pub(crate) fn is_shut(&self) -> bool {
-        self.shut
+        self.shuts.is_shut()
     }
 }
 
@@ -69,16 +71,20 @@ impl<N: Net> Reactor<N> {
                 let presses = self.together.presses();
                 self.together.set_shut(pressure.look(presses, self.now));
             }
-            let shut = self.together.is_shut();
-            while let Ok((place, listener)) = gate.opened.1.try_recv() {
-                if !shut {
-                    self.adopt(place, listener);
+            let now = self.together.shuts();
+            let before = std::mem::replace(&mut gate.shuts, now);
+            if before != now {
+                // Both, if they were shut and opened since: with a socket here the first one can bind none.
+                if !before.is_shut() {
+                    self.shut(&gate);
+                }
+                if !now.is_shut() {
+                    self.reopen(&gate);
                 }
             }
-            if shut != std::mem::replace(&mut gate.shut, shut) {
-                match shut {
-                    true => self.shut(&gate),
-                    false => self.reopen(&gate),
+            while let Ok((place, listener)) = gate.opened.1.try_recv() {
+                if !now.is_shut() {
+                    self.adopt(place, listener);
                 }
             }
         }
@@ -142,7 +148,7 @@ impl<N: Net> Reactor<N> {
                     }
                 }
             }
-            Err(error) => self.note_unopened(place, &error),
+            Err(error) => self.note_failure(place, &error),
         }
         self.gate = Some(gate);
     }
@@ -153,12 +159,12 @@ impl<N: Net> Reactor<N> {
         listening.machine.handle_relief();
         match listened {
             Ok(()) => listening.socket = Some(listener),
-            Err(error) => self.note_unopened(place, &error),
+            Err(error) => self.note_failure(place, &error),
         }
     }
 
-    /// It is tried again in a while.
-    fn note_unopened(&mut self, place: usize, error: &std::io::Error) {
+    /// A listener does not work. It is tried again in a while.
+    pub(super) fn note_failure(&mut self, place: usize, error: &std::io::Error) {
         let counters = &self.counters.listeners[place];
         counters.failures.add(1);
         let errno = error

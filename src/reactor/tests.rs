@@ -2,6 +2,7 @@
 
 mod apart;
 mod clocks;
+mod pressure;
 mod slices;
 mod stage;
 mod wakes;
@@ -563,24 +564,4 @@ fn a_ring_is_begun_anew_where_it_pauses_and_not_where_it_discards() {
         let skipped = producer.position() - 200 * RECORD as u64;
         assert_eq!(skipped > 0, on_full == crate::OnFull::Pause, "{skipped}");
     }
-}
-
-#[test]
-fn the_rings_of_a_reactor_that_was_dropped_press_nobody() {
-    let mut stage = Stage::new(CLOCKS, 4096, EAGAIN);
-    stage.connect(3);
-    let (together, admission) = (
-        stage.reactor.together.clone(),
-        stage.reactor.admission.clone(),
-    );
-    (0..2).for_each(|consumer| together.set_full(0, consumer, true));
-    // It was the one to say when listeners are shut, and has.
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let gate = Gate::new(true, Duration::ZERO, false, (Arc::new([sender]), receiver));
-    stage.reactor.gate = Some(gate);
-    together.set_shut(true);
-    assert!(together.presses());
-    drop(stage);
-    assert!(!together.presses() && !together.is_shut());
-    assert_eq!(admission.connect(), 1, "nobody else is connected");
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use crate::ring::Wake;
-use crate::ring::shared::{AtomicBool, AtomicU64};
+use crate::ring::shared::AtomicU64;
 
 #[derive(Debug)]
 pub(crate) struct Together {
@@ -14,11 +14,21 @@ pub(crate) struct Together {
     full: Vec<AtomicU64>,
     /// A bit for each consumer that is gone.
     gone: AtomicU64,
-    /// All listeners are to be shut: what the first reactor says, and the others do.
-    shut: AtomicBool,
+    /// How often all listeners were to be shut, or to be opened again: what the first reactor says, and the others do.
+    shuts: AtomicU64,
     /// The consumer that stalled first, plus one, where that is the end of the whole.
     stalled: AtomicU64,
     wakers: OnceLock<Vec<Arc<dyn Wake>>>,
+}
+
+/// How often listeners were shut and opened again, in turns: so that who looks seldom knows of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shuts(u64);
+
+impl Shuts {
+    pub(crate) fn is_shut(self) -> bool {
+        self.0 % 2 == 1
+    }
 }
 
 impl Together {
@@ -26,7 +36,7 @@ impl Together {
         Self {
             full: (0..consumers).map(|_| AtomicU64::new(0)).collect(),
             gone: AtomicU64::new(0),
-            shut: AtomicBool::new(false),
+            shuts: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
             wakers: OnceLock::new(),
         }
@@ -88,13 +98,14 @@ impl Together {
 
     /// The first reactor has decided.
     pub(crate) fn set_shut(&self, shut: bool) {
-        if self.shut.swap(shut, Ordering::AcqRel) != shut {
+        if self.shuts().is_shut() != shut {
+            self.shuts.fetch_add(1, Ordering::AcqRel);
             self.wake_all();
         }
     }
 
-    pub(crate) fn is_shut(&self) -> bool {
-        self.shut.load(Ordering::Acquire)
+    pub(crate) fn shuts(&self) -> Shuts {
+        Shuts(self.shuts.load(Ordering::Acquire))
     }
 
     /// There is something for this reactor.
