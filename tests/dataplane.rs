@@ -10,7 +10,9 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use audit::Audit;
-use fanin::{BoundAddr, CloseReason, Config, DiscardReason, Ended, Fanin, Framing, OnOversize};
+use fanin::{
+    BoundAddr, CloseReason, Config, DiscardReason, Ended, Fanin, Framing, OnOversize, Target,
+};
 use world::{World, config, small_ring, texts};
 
 #[test]
@@ -262,6 +264,26 @@ fn what_auto_settled_as_counted_closes_on_an_oversize_message_by_default() {
         assert_eq!(world.closed(reason), 1, "{policy:?}");
         assert_eq!(texts(&world.audit.all()), want, "{policy:?}");
     }
+}
+
+#[test]
+fn a_list_says_how_many_reactors_could_not_be_asked() {
+    let mut world = World::new(config());
+    let sender = world.connect();
+    world.until("connected", |w| w.handle.snapshot().connections.open == 1);
+    while world.handle.pause(Target::All) {}
+    let mut list = world.handle.connections();
+    assert_eq!(list.missing(), 1);
+    assert_eq!(list.try_take().map(|rows| rows.len()), Some(0));
+    world.until("there is room for commands", |w| {
+        w.handle.resume(Target::All)
+    });
+    assert_eq!(world.handle.connections().missing(), 0);
+    assert_eq!(world.connections().len(), 1);
+    drop(sender);
+    world.drain();
+    let list = world.handle.connections();
+    assert_eq!(list.missing(), 0, "who has ended has no rows");
 }
 
 #[test]

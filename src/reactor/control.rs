@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, TrySendError, channel,
+};
 use std::time::{Duration, Instant};
 
 use super::counters::Counters;
@@ -81,7 +83,11 @@ pub(crate) struct Remote {
 
 impl Remote {
     fn send(&self, command: Command) -> bool {
-        let sent = self.commands.try_send(command).is_ok();
+        self.try_send(command).is_ok()
+    }
+
+    fn try_send(&self, command: Command) -> Result<(), TrySendError<Command>> {
+        let sent = self.commands.try_send(command);
         self.waker.wake();
         sent
     }
@@ -175,10 +181,13 @@ impl Handle {
 
     fn query<T>(&self, command: impl Fn(Sender<Vec<T>>) -> Command) -> Query<T> {
         let (sender, answers) = channel();
-        for remote in &*self.remotes {
-            remote.send(command(sender.clone()));
-        }
+        // One that has ended has no rows.
+        let is_too_busy = |remote: &&Remote| {
+            let sent = remote.try_send(command(sender.clone()));
+            matches!(sent, Err(TrySendError::Full(_)))
+        };
         Query {
+            missing: self.remotes.iter().filter(is_too_busy).count(),
             answers,
             rows: Vec::new(),
         }
@@ -305,11 +314,17 @@ fn ring_status(
 /// A list on its way: the reactors answer in slices, between turns.
 #[derive(Debug)]
 pub struct Query<T> {
+    missing: usize,
     answers: Receiver<Vec<T>>,
     rows: Vec<T>,
 }
 
 impl<T> Query<T> {
+    /// Reactors that could not be asked, because they have too many commands to do: the list will be without theirs.
+    pub fn missing(&self) -> usize {
+        self.missing
+    }
+
     /// Waits for the rest of the list, and returns what had come by then: reactors that have ended, or
     /// that do not turn, do not answer.
     pub fn wait(mut self, at_most: Duration) -> Vec<T> {
@@ -327,7 +342,7 @@ impl<T> Query<T> {
         }
     }
 
-    /// What has come so far; `Some` once the list is whole. For one thread that also turns the reactor.
+    /// What has come so far; `Some` once all who were asked have answered. For one thread that also turns the reactor.
     pub fn try_take(&mut self) -> Option<Vec<T>> {
         loop {
             match self.answers.try_recv() {
