@@ -297,12 +297,14 @@ impl Conn {
 
     /// The descriptor is closed. A reason that was given before stands, except that the peer's own
     /// end is what a farewell that delivers waits for.
-    pub(crate) fn handle_end(&mut self, reason: CloseReason) {
+    /// Returns the reason that stands: the first.
+    pub(crate) fn handle_end(&mut self, reason: CloseReason) -> CloseReason {
         let reason = match self.state {
             State::Draining { reason, .. } | State::Closed { reason } => reason,
             State::Open | State::Paused { .. } => reason,
         };
         self.enter(State::Closed { reason });
+        reason
     }
 
     /// It was due for eviction by this reason, and the kernel held bytes for it: it has a second to be

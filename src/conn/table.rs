@@ -154,7 +154,7 @@ fn fixture(stage: Stage, beginning: usize, end: &str, looks: Looks, born: Tick) 
             }
         }
         Stage::Draining(reason) => assert!(conn.handle_close(reason, at(UNTIL))),
-        Stage::Closed(reason) => conn.handle_end(reason),
+        Stage::Closed(reason) => _ = conn.handle_end(reason),
     }
     assert!(conn.books().balanced());
     conn

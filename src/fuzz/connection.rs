@@ -124,7 +124,7 @@ fn apply(conn: &mut Conn, event: Event, now: Tick, born: Tick, before: &History,
             let is_new = before.stage() != after.stage();
             assert_eq!(conn.handle_close(reason, at(born, until)), is_new);
         }
-        Event::End(reason) => conn.handle_end(reason),
+        Event::End(reason) => _ = conn.handle_end(reason),
         Event::Look(reason) => conn.handle_look(reason, now),
         Event::Window => conn.handle_window(now),
     }

@@ -217,9 +217,8 @@ impl<N: Net> Reactor<N> {
 
     fn close_listeners(&mut self) {
         for listening in &mut self.listeners {
-            if listening.socket.take().is_some() {
-                listening.machine.handle_close();
-            }
+            listening.socket = None;
+            listening.machine.handle_close();
         }
     }
 
@@ -302,6 +301,7 @@ impl<N: Net> Reactor<N> {
             // It is empty: who waited for room did so until now.
             self.resume_lanes();
             self.set_pace(place, Pace::Gone(Evicting::OVER));
+            self.forget_progress(place);
             if matches!(self.phase, Phase::Settling { .. } | Phase::Ended) {
                 // It had been told the end, and left; or it left too early.
                 if lost > 0 {

@@ -172,7 +172,8 @@ impl<N: Net> Reactor<N> {
         self.net.close(stream);
         self.book_pauses(key);
         let slot = &mut self.slots[key];
-        slot.conn.handle_end(reason);
+        let reason = slot.conn.handle_end(reason);
+        self.counters.closed.add(reason, 1);
         match unread {
             Some(0) => {}
             Some(unread) => {
@@ -180,9 +181,6 @@ impl<N: Net> Reactor<N> {
                 self.counters.unread.add(unread);
             }
             None => slot.conn.more().is_unread_unknown = true,
-        }
-        if let Some(reason) = slot.conn.reason() {
-            self.counters.closed.add(reason, 1);
         }
         self.counters.open.set(self.counters.open.read() - 1);
         self.admission.disconnect();
@@ -288,7 +286,7 @@ impl<N: Net> Reactor<N> {
             peer: slot.peer(),
             listener: usize::from(slot.listener),
             consumer: usize::from(slot.consumer),
-            reason: slot.conn.reason().unwrap_or(CloseReason::Shutdown),
+            reason: slot.conn.reason().expect("it has ended"),
             at,
             age: TICK * self.tick.wrapping_sub(slot.conn.opened()),
             books: slot.conn.books(),

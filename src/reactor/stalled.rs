@@ -18,6 +18,7 @@ use crate::close::CloseReason;
 use crate::conn::{Tick, has_come};
 use crate::edges;
 use crate::net::Net;
+use crate::policy::Progress;
 
 /// Connections of a consumer, stalled or gone, that are ended in one step, and time between two steps: their
 /// peers come back, and are to do so one after the other (4,000 a second).
@@ -97,11 +98,8 @@ impl<N: Net> Reactor<N> {
     pub(super) fn watch_consumers(&mut self) {
         for place in 0..self.lanes.len() {
             let lane = &self.lanes[place];
-            let position = match lane.is_gone() {
-                true => 0,
-                false => lane.producer.position(),
-            };
-            if lane.progress.is_quiet(position) {
+            let position = lane.producer.position();
+            if lane.is_gone() || lane.progress.is_quiet(position) {
                 continue;
             }
             self.note_progress(place, position);
@@ -133,10 +131,7 @@ impl<N: Net> Reactor<N> {
 
     fn note_progress(&mut self, lane: usize, position: u64) {
         let (lane, counters) = (&mut self.lanes[lane], &self.counters.rings[lane]);
-        let released = match lane.is_gone() {
-            true => (0, 0),
-            false => (lane.producer.released(), lane.producer.delivered()),
-        };
+        let released = (lane.producer.released(), lane.producer.delivered());
         let still = lane.progress.look(position, released, self.now);
         if let Some(at) = lane.progress.poll_timeout() {
             self.due = self.due.min(at);
@@ -160,6 +155,14 @@ impl<N: Net> Reactor<N> {
         counters.stalls.add(stalled);
     }
 
+    /// Its consumer is gone: nobody gets on, or has to.
+    pub(super) fn forget_progress(&mut self, lane: usize) {
+        self.lanes[lane].progress = Progress::new(None);
+        let counters = &self.counters.rings[lane];
+        counters.oldest_since.set(0);
+        counters.still_since.set(0);
+    }
+
     fn stall(&mut self, lane: usize) {
         let evicting = Evicting::begin(self.now, self.tick);
         self.set_pace(lane, Pace::Stalled(evicting));
@@ -181,7 +184,7 @@ impl<N: Net> Reactor<N> {
     /// When there is something to do here, if nothing else happens.
     pub(super) fn watches_at(&self, lane: usize) -> Option<Duration> {
         let lane = &self.lanes[lane];
-        let looks = lane.progress.poll_timeout().filter(|_| !lane.is_gone());
+        let looks = lane.progress.poll_timeout();
         looks.into_iter().chain(self.evicts_at(lane)).min()
     }
 

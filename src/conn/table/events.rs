@@ -160,7 +160,7 @@ impl Event {
                 let until = born.wrapping_add(NEW_UNTIL);
                 return conn.handle_close(reason, until).to_string();
             }
-            Self::End(reason) => conn.handle_end(reason),
+            Self::End(reason) => _ = conn.handle_end(reason),
             Self::Look(reason) => conn.handle_look(reason, now),
             Self::Window => conn.handle_window(now),
             Self::Timeout(setting) => return verdicts(conn, setting, born),
