@@ -177,14 +177,14 @@ pub use crate::bytes::{Bytes, ParseBytesError};
 pub use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseReason};
 pub use crate::config::{
     BindError, Checked, Config, ConfigError, ConfigErrors, Deadlines, Fanin, Listen, ListenAddr,
-    NeverFires, OnConsumerGone, OnConsumerStall, OnFull, OnOversize, PerSource, Pressure,
-    PressureAction, Rate, Rates,
+    NeverFires, OnConsumerGone, OnFull, OnOversize, PerSource, Pressure, PressureAction, Rate,
+    Rates,
 };
 pub use crate::consumer::{Batch, Consumer, Ended, Lag, Mark, Messages, Record, Records};
 pub use crate::frame::{Framer, Framing, MessageIter, ParseFramingError, Scan, framer_contract};
 pub use crate::net::Keepalive;
 pub use crate::peer::{ConnectionId, Peer};
-pub use crate::policy::{AtLimit, Budgets, Coalesce, LeastRate, Route};
+pub use crate::policy::{AtLimit, Budgets, Coalesce, LeastRate, OnConsumerStall, Route};
 pub use crate::reactor::{Handle, Query, Reactor, RunError, Target, Turn};
 pub use crate::ring::Wake;
 pub use crate::status::{

@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use super::check::several;
-use super::{Checked, ListenAddr, OnConsumerGone, OnConsumerStall, OnFull, PressureAction};
+use super::{Checked, ListenAddr, OnConsumerGone, OnFull, PressureAction};
 use crate::bytes::Bytes;
 use crate::conn::Clocks;
 use crate::consumer::Consumer;
@@ -16,8 +16,7 @@ use crate::frame::{Framing, Limits};
 use crate::net::{Mio, Net, SocketOptions, bind_tcp, bind_unix, inherit};
 use crate::policy::Seed;
 use crate::reactor::{
-    Admission, Gate, Handle, Lane, OnStall, Parts, Reactor, Remote, Sources, StallPolicy, Together,
-    clock,
+    Admission, Gate, Handle, Lane, Parts, Reactor, Remote, Sources, StallPolicy, Together, clock,
 };
 use crate::ring::{Parked, Wake, ring};
 use crate::status::BoundAddr;
@@ -195,11 +194,7 @@ impl Checked {
                 }),
                 consumer_stall: StallPolicy {
                     after: config.consumer_stall,
-                    then: match config.on_consumer_stall {
-                        OnConsumerStall::Wait => OnStall::Wait,
-                        OnConsumerStall::Evict => OnStall::Evict,
-                        OnConsumerStall::Stop => OnStall::Stop,
-                    },
+                    then: config.on_consumer_stall,
                 },
                 rates: rates.clone(),
             };

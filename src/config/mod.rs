@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::frame::Framing;
 use crate::net::Keepalive;
-use crate::policy::{AtLimit, Budgets, Coalesce, LeastRate, Route};
+use crate::policy::{AtLimit, Budgets, Coalesce, LeastRate, OnConsumerStall, Route};
 
 pub use self::bind::{BindError, Fanin};
 pub use self::check::{Checked, ConfigError, ConfigErrors};
@@ -221,20 +221,6 @@ pub enum PressureAction {
     /// refused, and goes elsewhere, and who waits in the backlog is reset. Not possible for
     /// [`ListenAddr::Inherited`].
     CloseListener,
-}
-
-/// What to do when a consumer has stalled ([`Config::consumer_stall`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum OnConsumerStall {
-    /// Nothing: its connections are held for as long as it takes, or until [`Deadlines::stall`].
-    #[default]
-    Wait,
-    /// End its connections, the longest waiting first, a few at a time, for as long as it is stalled, and
-    /// send new ones to consumers that are not.
-    Evict,
-    /// Drain, then end with [`RunError::ConsumerStalled`](crate::RunError::ConsumerStalled).
-    Stop,
 }
 
 impl Default for Config {

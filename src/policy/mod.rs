@@ -21,6 +21,7 @@ pub use self::eviction::AtLimit;
 pub(crate) use self::eviction::{AtRest, Victim};
 pub(crate) use self::fairness::{Fairness, Mean, Share, Shares, WORDS};
 pub(crate) use self::pressure::Pressure;
+pub use self::progress::OnConsumerStall;
 pub(crate) use self::progress::Progress;
 pub(crate) use self::source::{Pace, ROWS, Seed, Source};
 pub use self::victim::LeastRate;

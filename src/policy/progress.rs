@@ -7,6 +7,20 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// What to do when a consumer has stalled ([`Config::consumer_stall`](crate::Config::consumer_stall)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnConsumerStall {
+    /// Nothing: its connections are held for as long as it takes, or until [`Deadlines::stall`](crate::Deadlines::stall).
+    #[default]
+    Wait,
+    /// End its connections, the longest waiting first, a few at a time, for as long as it is stalled, and
+    /// send new ones to consumers that are not.
+    Evict,
+    /// Drain, then end with [`RunError::ConsumerStalled`](crate::RunError::ConsumerStalled).
+    Stop,
+}
+
 /// A ring is looked at so often in the time after which its consumer is stalled: so late is a stall known
 /// at most, and so often does a reactor wake that has nothing else to do.
 const LOOKS: u32 = 4;

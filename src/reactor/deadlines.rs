@@ -113,7 +113,7 @@ impl<N: Net> Reactor<N> {
         }
         slot.conn.handle_look(reason, self.tick);
         slot.mark_ready();
-        self.enqueue(key);
+        self.line_up(key);
         self.rearm(key);
     }
 
@@ -157,7 +157,7 @@ impl<N: Net> Reactor<N> {
                 } else if self.slots[key].place == Place::Owing {
                     // It only waits to tell a gap, and is read all the same.
                     self.dequeue(key);
-                    self.owe(key);
+                    self.line_up(key);
                 } else if self.is_drained(key) {
                     // After a full read it stands in line to see whether there is more: there is not.
                     if !self.end_if_gone(key) {

@@ -46,7 +46,7 @@ impl<N: Net> Reactor<N> {
         }
         // What the kernel holds is read now: an edge may have been spent on it already.
         self.slots[key].mark_ready();
-        self.enqueue(key);
+        self.line_up(key);
         self.rearm(key);
     }
 
@@ -103,7 +103,7 @@ impl<N: Net> Reactor<N> {
             };
             self.lingering.remove(&mut self.slots, key);
             if let Served::Read(n) = self.discard(key) {
-                self.enqueue(key);
+                self.line_up(key);
                 bytes += n;
             }
             if bytes >= self.budgets.bytes {
@@ -140,12 +140,7 @@ impl<N: Net> Reactor<N> {
     /// Books discarded bytes, for the totals and for the next gap.
     fn add_discard(&mut self, key: u32, reason: DiscardReason, bytes: u64, messages: u64) {
         self.counters.discarded.add(reason, bytes);
-        let gap = Gap::new(reason, bytes, messages);
-        match &mut self.slots[key].conn.more().gap {
-            // The reason that the consumer has not heard yet stands for what follows it.
-            Some(pending) => pending.grow(gap),
-            none => *none = Some(gap),
-        }
+        self.slots[key].owe_gap(Gap::new(reason, bytes, messages));
     }
 
     /// The beginning of a message that will not come to its end.
@@ -192,7 +187,7 @@ impl<N: Net> Reactor<N> {
         }
         if slot.place != Place::Ring {
             self.dequeue(key);
-            self.enqueue(key);
+            self.line_up(key);
         }
     }
 

@@ -6,7 +6,6 @@
 
 use super::Reactor;
 use super::serve::{self, Read, Served};
-use super::slots::{Place, Slot};
 use super::writer::{INTRODUCTION, Writer};
 use crate::books::Gap;
 use crate::close::DiscardReason;
@@ -20,7 +19,7 @@ impl<N: Net> Reactor<N> {
         if self.slots[key].conn.is_closed() {
             // Its end is told when there is room.
             self.dequeue(key);
-            self.owe(key);
+            self.join_owing(key);
             return Served::Out;
         }
         let Some(asked) = self.may_read(key) else {
@@ -83,24 +82,13 @@ impl<N: Net> Reactor<N> {
                 read.messages += gap.messages;
                 read.discarded += gap.bytes;
                 self.counters.discarded.add(gap.reason, gap.bytes);
-                owe_gap(slot, gap);
+                slot.owe_gap(gap);
             }
         }
         read.staged += end - rest;
         read.copied += slot.stage(key, &whole[rest..end], &mut self.staging);
         self.after_read(key, &read);
         Served::Read(bytes)
-    }
-
-    /// Puts a connection that is not to be read now where it can tell what it owes, if it does.
-    pub(super) fn owe(&mut self, key: u32) {
-        let slot = &mut self.slots[key];
-        let lane = &mut self.lanes[usize::from(slot.consumer)];
-        let owes = slot.conn.is_closed() || slot.owes();
-        if lane.discards && owes && slot.place == Place::Nowhere {
-            slot.queued_at = self.tick;
-            lane.owing.push(&mut self.slots, key);
-        }
     }
 
     /// There is room: one that has not ended tells the gap that it owes.
@@ -121,28 +109,11 @@ impl<N: Net> Reactor<N> {
         claim.commit(used, 0);
         lane.handle_published(self.now, tell_time);
         lane.owing.remove(&mut self.slots, key);
-        match self.slots[key].is_ready() {
-            true => self.enqueue(key),
-            false => self.begin_rest(key),
-        }
+        self.line_up(key);
         Served::Out
     }
 }
 
 fn ring_full(bytes: usize, messages: u64) -> Gap {
     Gap::new(DiscardReason::RingFull, bytes as u64, messages)
-}
-
-/// A gap that there is no room to tell. Gaps of several reasons are one by then: that of the full ring, if
-/// that is among them, without which each of the others would have had a gap of its own.
-fn owe_gap<S>(slot: &mut Slot<S>, gap: Gap) {
-    match &mut slot.conn.more().gap {
-        Some(owed) => {
-            if gap.reason == DiscardReason::RingFull {
-                owed.reason = gap.reason;
-            }
-            owed.grow(gap);
-        }
-        none => *none = Some(gap),
-    }
 }

@@ -71,7 +71,7 @@ use self::slots::{Fifo, Place, Readiness, Slot, Slots, token};
 pub(crate) use self::source::{SourceLimits, Sources};
 use self::staging::Staging;
 use self::stalled::EVICT_BUDGET;
-pub(crate) use self::stalled::{OnStall, StallPolicy};
+pub(crate) use self::stalled::StallPolicy;
 pub(crate) use self::together::Together;
 use self::wheel::Wheel;
 use crate::close::CloseReason;
@@ -467,7 +467,7 @@ impl<N: Net> Reactor<N> {
             if event.error || event.read_closed {
                 self.leaving.push(key);
             }
-            return self.enqueue(key);
+            return self.line_up(key);
         }
         if self.end_if_gone(key) {
             return;
@@ -479,7 +479,7 @@ impl<N: Net> Reactor<N> {
             slot.readiness = Readiness::Unwatched;
             self.watch(key, Watch::HangUp);
         }
-        self.enqueue(key);
+        self.line_up(key);
     }
 
     fn serve_lanes(&mut self) {

@@ -88,8 +88,6 @@ impl<N: Net> Reactor<N> {
             || !self.lingering.is_empty()
             || !self.starved.is_empty()
             || !self.dead.is_empty()
-            || !self.answers.is_empty()
-            || self.bulk.is_some()
             || self.rates.is_some()
             || self.phase != Phase::Running
     }

@@ -40,34 +40,54 @@ const FEED_BUDGET: usize = 256;
 const WEIGH_BUDGET: usize = 256;
 
 impl<N: Net> Reactor<N> {
-    /// Puts a connection where it will be read: at the tail of its ring's FIFO, or with those that are
-    /// read into scratch.
-    pub(super) fn enqueue(&mut self, key: u32) {
-        self.leave_rest(key);
-        let slot = &mut self.slots[key];
+    /// Puts a connection that stands in no queue where it belongs: where it is read or tells what it has to tell, or
+    /// where it rests.
+    pub(super) fn line_up(&mut self, key: u32) {
+        let slot = &self.slots[key];
+        let conn = &slot.conn;
         let lane = &mut self.lanes[usize::from(slot.consumer)];
-        // Who only has something to tell is read in between, where reading goes on.
-        if slot.place == Place::Owing
-            && lane.is_blocked()
-            && slot.conn.may_be_served()
-            && !slot.conn.is_closed()
-        {
-            lane.owing.remove(&mut self.slots, key);
+        let wants = slot.is_ready() || conn.is_closed();
+        match slot.place {
+            Place::Nowhere => {}
+            Place::Resting if wants => self.leave_rest(key),
+            // Who only has something to tell is read in between, where reading goes on.
+            Place::Owing
+                if lane.is_blocked()
+                    && slot.is_ready()
+                    && conn.may_be_served()
+                    && !conn.is_closed() =>
+            {
+                lane.owing.remove(&mut self.slots, key);
+            }
+            _ => return,
         }
+        let slot = &self.slots[key];
+        let lane = &self.lanes[usize::from(slot.consumer)];
+        if wants && slot.conn.is_discarding() {
+            self.lingering.push(&mut self.slots, key);
+        } else if wants && slot.conn.may_be_served() {
+            self.join_fifo(key);
+        } else if lane.discards && slot.owes() {
+            self.join_owing(key);
+        } else {
+            self.begin_rest(key);
+        }
+    }
+
+    fn join_fifo(&mut self, key: u32) {
         let slot = &mut self.slots[key];
-        if slot.place != Place::Nowhere {
-            return;
-        }
-        if slot.conn.is_discarding() {
-            return self.lingering.push(&mut self.slots, key);
-        }
-        if !slot.conn.may_be_served() {
-            return;
-        }
         let lane = &mut self.lanes[usize::from(slot.consumer)];
         slot.queued_at = self.tick;
         slot.blocked_mark = lane.mark(self.now);
         lane.fifo.push(&mut self.slots, key);
+    }
+
+    /// It waits until there is room to tell what it has to tell.
+    pub(super) fn join_owing(&mut self, key: u32) {
+        let slot = &mut self.slots[key];
+        let lane = &mut self.lanes[usize::from(slot.consumer)];
+        slot.queued_at = self.tick;
+        lane.owing.push(&mut self.slots, key);
     }
 
     /// Takes a connection out of its queue, and books how long it was held up there.
@@ -234,10 +254,6 @@ impl<N: Net> Reactor<N> {
             };
             self.leave_starved(key);
             self.resume(key, PauseCause::Staging);
-            // Who is leaving was in no pause, and waited all the same.
-            self.enqueue(key);
-            // And who is paused by an operator, too, may have a gap to tell.
-            self.owe(key);
             left -= 1;
         }
     }
@@ -309,7 +325,7 @@ impl<N: Net> Reactor<N> {
         self.hold(key, cause);
         if self.slots[key].place == Place::Ring && !self.slots[key].conn.may_be_served() {
             self.dequeue(key);
-            self.owe(key);
+            self.line_up(key);
         }
     }
 
@@ -331,17 +347,12 @@ impl<N: Net> Reactor<N> {
     pub(super) fn resume(&mut self, key: u32, cause: PauseCause) {
         self.book_pause(key, cause);
         let slot = &mut self.slots[key];
-        if slot.conn.handle_resume(cause) {
-            // What a rate took is given back; were its window to begin anew each time, a trickler that waits in
-            // its listener's line would never be weighed.
-            if cause != PauseCause::Rate {
-                slot.conn.handle_window(self.tick);
-            }
-            match slot.is_ready() {
-                true => self.enqueue(key),
-                false => self.begin_rest(key),
-            }
+        // What a rate took is given back; were its window to begin anew each time, a trickler that waits in
+        // its listener's line would never be weighed.
+        if slot.conn.handle_resume(cause) && cause != PauseCause::Rate {
+            slot.conn.handle_window(self.tick);
         }
+        self.line_up(key);
         // Another cause may hold it still, under which its clocks run.
         self.rearm(key);
     }

@@ -307,7 +307,7 @@ impl<N: Net> Reactor<N> {
             shaped.until = self.tick.wrapping_add(ahead);
             self.hold_for_rate(key, Scope::Connection);
             self.rearm(key);
-            self.owe(key);
+            self.line_up(key);
             return None;
         }
         for (place, line) in shaped.lines() {
@@ -381,8 +381,6 @@ impl<N: Net> Reactor<N> {
             };
             called += 1;
             self.resume(key, PauseCause::Rate);
-            // Who is paused by an operator, too, may have a gap to tell.
-            self.owe(key);
         }
         if let Some(rates) = &mut self.rates {
             rates.lines.rest(line);

@@ -136,7 +136,7 @@ impl<N: Net> Reactor<N> {
                 return self.end(key, CloseReason::Evicted);
             }
             self.slots[key].mark_ready();
-            self.enqueue(key);
+            self.line_up(key);
         }
     }
 

@@ -228,11 +228,12 @@ impl<N: Net> Reactor<N> {
             return self.begin_close(key, reason);
         }
         if is_drained {
-            self.come_to_rest(key);
-        } else if !self.end_if_gone(key) {
+            self.note_drained(key);
+        } else {
             // Who is gone is not ended by another read: until that the ring may be full, and hold its descriptor.
-            self.enqueue(key);
+            self.end_if_gone(key);
         }
+        self.line_up(key);
         self.rearm_after_read(key);
     }
 
@@ -248,7 +249,7 @@ impl<N: Net> Reactor<N> {
             io::ErrorKind::WouldBlock => self.rest(key),
             io::ErrorKind::Interrupted => {
                 self.dequeue(key);
-                self.enqueue(key);
+                self.line_up(key);
             }
             io::ErrorKind::ConnectionReset => self.end(key, CloseReason::Reset),
             _ => self.end(key, system(&error)),
@@ -265,15 +266,9 @@ impl<N: Net> Reactor<N> {
     /// It has nothing to be read, and is out of service until the next event.
     pub(super) fn rest(&mut self, key: u32) {
         self.dequeue(key);
-        self.come_to_rest(key);
-        self.rearm(key);
-    }
-
-    /// The same of one that stands in no queue. It may have a gap to tell.
-    fn come_to_rest(&mut self, key: u32) {
         self.note_drained(key);
-        self.owe(key);
-        self.begin_rest(key);
+        self.line_up(key);
+        self.rearm(key);
     }
 
     /// Whoever had been switched to hang-ups alone is watched for bytes again. Bytes that came in between

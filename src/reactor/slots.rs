@@ -12,7 +12,7 @@ use super::lane::Mark;
 use super::staging::{PartKey, Staging};
 use super::wheel::{Link, Links, NONE};
 use crate::books::Gap;
-use crate::close::PauseCause;
+use crate::close::{DiscardReason, PauseCause};
 use crate::conn::{Conn, Tick};
 use crate::net::{MioStream, Token};
 use crate::peer::Peer;
@@ -142,6 +142,20 @@ impl<S> Slot<S> {
     pub(crate) fn was_drained(&self) -> bool {
         let more = self.conn.seldom();
         more.is_none_or(|more| more.unread == 0 && !more.is_unread_unknown)
+    }
+
+    /// A gap that there is no room to tell, or nobody yet. Gaps of several reasons are one by then: the first one's, or
+    /// that of a full ring, without which each of the others would have been told by itself.
+    pub(crate) fn owe_gap(&mut self, gap: Gap) {
+        match &mut self.conn.more().gap {
+            Some(owed) => {
+                if gap.reason == DiscardReason::RingFull {
+                    owed.reason = gap.reason;
+                }
+                owed.grow(gap);
+            }
+            none => *none = Some(gap),
+        }
     }
 
     pub(crate) fn take_gap(&mut self) -> Option<Gap> {

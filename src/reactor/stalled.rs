@@ -18,7 +18,7 @@ use crate::close::CloseReason;
 use crate::conn::{Tick, has_come};
 use crate::edges;
 use crate::net::Net;
-use crate::policy::Progress;
+use crate::policy::{OnConsumerStall, Progress};
 
 /// Connections of a consumer, stalled or gone, that are ended in one step, and time between two steps: their
 /// peers come back, and are to do so one after the other (4,000 a second).
@@ -27,19 +27,11 @@ const EVICT_EVERY: Duration = TICK;
 /// Slots looked at in one step, for those of this consumer.
 const LOOK_BUDGET: usize = 256;
 
-/// What is done about a stalled consumer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OnStall {
-    Wait,
-    Evict,
-    Stop,
-}
-
 /// When a consumer is stalled, and what then.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StallPolicy {
     pub(crate) after: Option<Duration>,
-    pub(crate) then: OnStall,
+    pub(crate) then: OnConsumerStall,
 }
 
 /// How a lane's consumer gets on.
@@ -122,7 +114,7 @@ impl<N: Net> Reactor<N> {
     /// A consumer has stalled, here or elsewhere, and the whole is to end for that: at the beginning of a
     /// turn, as any other end, so that whatever closes in it is read for as long as the drain says.
     pub(super) fn obey_stall(&mut self) {
-        if self.consumer_stall.then == OnStall::Stop
+        if self.consumer_stall.then == OnConsumerStall::Stop
             && let Some(consumer) = self.together.ends_for()
         {
             self.end_for(consumer);
@@ -166,7 +158,7 @@ impl<N: Net> Reactor<N> {
     fn stall(&mut self, lane: usize) {
         let evicting = Evicting::begin(self.now, self.tick);
         self.set_pace(lane, Pace::Stalled(evicting));
-        if self.consumer_stall.then == OnStall::Stop {
+        if self.consumer_stall.then == OnConsumerStall::Stop {
             self.together.end_for(lane);
         }
     }
@@ -230,7 +222,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn evicts(&self) -> bool {
-        self.consumer_stall.then == OnStall::Evict
+        self.consumer_stall.then == OnConsumerStall::Evict
     }
 
     /// May a new connection be bound to it? Not to one whose connections are being ended.

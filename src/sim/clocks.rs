@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::plan::{Ending, Plan};
 use crate::close::{CloseReason, Farewell, Reason};
-use crate::config::{Deadlines, OnConsumerStall};
+use crate::config::Deadlines;
 use crate::net::sim::{Fault, Faults, SimNetwork};
 use crate::peer::{ConnectionId, Peer};
-use crate::policy::{AtLimit, LeastRate};
+use crate::policy::{AtLimit, LeastRate, OnConsumerStall};
 use crate::reactor::{Seen, Sight};
 
 /// Ticks of the reactor, whose clocks know no less.

@@ -8,10 +8,9 @@ use std::collections::HashMap;
 use super::plan::Plan;
 use super::world::{DRAIN, World};
 use crate::close::RefuseReason;
-use crate::config::OnConsumerStall;
 use crate::consumer::Ended;
 use crate::net::sim::Fate;
-use crate::policy::AtLimit;
+use crate::policy::{AtLimit, OnConsumerStall};
 use crate::status::Snapshot;
 
 impl World {

@@ -6,12 +6,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::{Simulation, Stream};
-use crate::config::{
-    Config, Listen, OnConsumerGone, OnConsumerStall, OnFull, OnOversize, PressureAction,
-};
+use crate::config::{Config, Listen, OnConsumerGone, OnFull, OnOversize, PressureAction};
 use crate::frame::Framing;
 use crate::net::sim::{Fault, Faults, Random};
-use crate::policy::{AtLimit, Coalesce, LeastRate, Route};
+use crate::policy::{AtLimit, Coalesce, LeastRate, OnConsumerStall, Route};
 
 /// How a peer ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

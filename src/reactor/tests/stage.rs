@@ -11,6 +11,7 @@ use super::super::*;
 use crate::frame::OversizePolicy;
 use crate::net::Refusal;
 use crate::peer::Peer;
+use crate::policy::OnConsumerStall;
 use crate::ring::{Parked, RingConsumer, Wake, ring};
 
 /// What the network does, and what it was asked.
@@ -196,7 +197,7 @@ impl Stage {
             gate: None,
             consumer_stall: StallPolicy {
                 after: None,
-                then: OnStall::Wait,
+                then: OnConsumerStall::Wait,
             },
             rates: None,
         };
