@@ -42,6 +42,8 @@ pub(crate) struct Sizes {
 pub(crate) enum Manner {
     /// As fast as it goes, the connections in turn.
     Flood,
+    /// The same with send buffers of 4 KiB: it goes as fast as the receiver reads.
+    Held,
     /// One write for each connection, which then ends.
     Short,
     /// So many writes in a second, each with the time at which it is written.
@@ -50,6 +52,8 @@ pub(crate) enum Manner {
 
 /// Short connections that are open at once: fewer than the backlog, so that none has to knock twice.
 const IN_FLIGHT: usize = 256;
+/// Less than what is on its way while a receiver does not look.
+const SMALLEST_SEND_BUFFER: usize = 4096;
 /// Bytes of messages of many sizes before they are sent again: they stay in the sender's cache.
 const MIXED: usize = 1 << 20;
 
@@ -108,6 +112,7 @@ impl Traffic {
         add("--bytes", self.bytes);
         match self.manner {
             Manner::Flood => {}
+            Manner::Held => args.push("--held".to_owned()),
             Manner::Short => args.push("--short".to_owned()),
             Manner::Paced(rate) => add("--paced", rate as usize),
         }
@@ -115,8 +120,11 @@ impl Traffic {
     }
 
     fn from_args(args: &[String]) -> Self {
-        let manner = if args.iter().any(|arg| arg == "--short") {
+        let has = |flag: &str| args.iter().any(|arg| arg == flag);
+        let manner = if has("--short") {
             Manner::Short
+        } else if has("--held") {
+            Manner::Held
         } else if option(args, "--paced").is_some() {
             Manner::Paced(number(args, "--paced", 0))
         } else {
@@ -179,6 +187,9 @@ pub(crate) fn send(args: &[String]) {
         Manner::Short => Vec::new(),
         _ => connect(to, traffic.connections),
     };
+    if traffic.manner == Manner::Held {
+        streams.iter().for_each(hold);
+    }
     println!("ready");
     let mut word = String::new();
     std::io::stdin().read_line(&mut word).expect("the word");
@@ -188,7 +199,7 @@ pub(crate) fn send(args: &[String]) {
 
     let (began, used) = (Instant::now(), cpu());
     match traffic.manner {
-        Manner::Flood => flood(streams, &pieces, rounds),
+        Manner::Flood | Manner::Held => flood(streams, &pieces, rounds),
         Manner::Short => short(to, &pieces[0].bytes, traffic.connections),
         Manner::Paced(rate) => paced(streams, pieces[0].bytes.clone(), rounds, rate),
     }
@@ -212,6 +223,12 @@ fn connect(to: SocketAddr, connections: usize) -> Vec<TcpStream> {
         stream
     };
     (0..connections).map(one).collect()
+}
+
+fn hold(stream: &TcpStream) {
+    let small = socket2::SockRef::from(stream).set_send_buffer_size(SMALLEST_SEND_BUFFER);
+    small.expect("a small send buffer");
+    stream.set_nodelay(false).expect("a flag");
 }
 
 fn flood(mut streams: Vec<TcpStream>, pieces: &[Piece], rounds: usize) {

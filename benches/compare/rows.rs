@@ -83,7 +83,7 @@ impl Row {
 
     /// As if the large rows had so many MiB: the others in proportion, so that none takes most of the time.
     pub(crate) fn resize(&mut self, mib: usize) {
-        if self.traffic.manner == Manner::Flood {
+        if matches!(self.traffic.manner, Manner::Flood | Manner::Held) {
             self.traffic.bytes = self.traffic.bytes / LARGE_MIB * mib;
         }
     }
@@ -268,6 +268,14 @@ fn all() -> Vec<Row> {
             traffic(Line, 256, 50, 256),
         )
         .mib(32),
+        row(
+            "held",
+            "64-byte lines, a write each, send buffers of 4 KiB",
+            traffic(Line, 64, 1, 64),
+        )
+        .mib(32)
+        .manner(Manner::Held)
+        .on_demand(),
         row(
             "short",
             "connect, one line, close",

@@ -6,16 +6,17 @@
 //! several messages of a connection in one read, wakes its consumer once for all, and disturbs the senders less.
 //!
 //! ```text
-//!            32 events within 0.32 ms, of little each, unless naps were found to hold up who sends
-//!   Awake ──────────┬───────────────────────────────────────────────────────────────────────────► Apart
-//!     ▲             │ once a second               10 ms later                                      ▲ │
-//!     │             └─────────────────► Plain ─────────────────────────────────────────────────────┘ │
-//!     └──────────────────────────────────────────────────────────────────────────────────────────────┘
+//!          32 events within 0.32 ms, of little each, unless naps were found not to be worth it
+//!   Awake ───────────┬──────────────────────────────────────────────────────────────────────► Apart
+//!     ▲              │ once a second               10 ms later                                ▲ │
+//!     │              └─────────────────► Plain ───────────────────────────────────────────────┘ │
+//!     └─────────────────────────────────────────────────────────────────────────────────────────┘
+//!                                            10 ms later
 //! ```
 //!
 //! How fast messages come is seen only by who is awake for each. And whether somebody waits for us before it sends more
-//! (for the end of its connection, or for room in a small send buffer) is seen only by trying: what came in 10 ms
-//! without a nap is compared with what comes in the next 10 ms.
+//! (for the end of its connection, for room in a small send buffer, for an acknowledgement) is seen only by trying: what
+//! came in 10 ms without a nap, and in how many looks, is compared with the next 10 ms.
 
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ use std::time::Duration;
 pub enum Coalesce {
     /// For 10 ms, 0.1 ms apart, when messages came so fast that looking for each would be most of the work; then it is
     /// seen anew. So fast is: 32 times within 0.32 ms something came of a connection, less than 32 KiB each time. Each
-    /// 8 KiB of it count as once more. Not where a full ring loses messages; nor for a second after less came that way,
-    /// which is tried once a second.
+    /// 8 KiB of it count as once more. Not where a full ring loses messages; nor for a second after it was found not to
+    /// be worth it: less came that way, or it took nearly as many looks. That is tried once a second.
     #[default]
     Auto,
     /// Never: the next turn begins when there is something to be read.
@@ -52,8 +53,8 @@ const LITTLE: u64 = 32 << 10;
 const FOR: Duration = Duration::from_millis(10);
 /// So long holds what was found about naps.
 const SETTLED_FOR: Duration = Duration::from_secs(1);
-/// Trials in a row that have to say that naps hold up who sends. One may be of other things.
-const TRIALS: u32 = 2;
+/// Trials in a row that have to speak against them. One may be of other things.
+const TRIALS: u32 = 3;
 /// What is much for one turn: it has been worth it.
 const MUCH: u64 = 64 << 10;
 const SHORTEST: Duration = Duration::from_micros(10);
@@ -83,61 +84,92 @@ enum State {
     },
     /// They do not, to see how much comes.
     Plain(Window),
-    /// They do. So many bytes a second came without, if it is being tried what comes so.
-    Apart { window: Window, plain: Option<u64> },
+    /// They do; and it is compared with what came without, if that is being tried.
+    Apart {
+        window: Window,
+        without: Option<Found>,
+    },
 }
 
-/// What comes in some time.
+/// What comes from some time on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Window {
     since: Duration,
-    came: u64,
+    bytes: u64,
+    /// Turns that found something.
+    looks: u64,
+}
+
+/// What came in a window, and how long that was.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Found {
+    bytes: u64,
+    looks: u64,
+    micros: u64,
 }
 
 impl Window {
     fn new(since: Duration) -> Self {
-        Self { since, came: 0 }
+        Self {
+            since,
+            bytes: 0,
+            looks: 0,
+        }
+    }
+
+    fn add(&mut self, events: u64, bytes: u64) {
+        self.bytes += bytes;
+        self.looks += u64::from(events > 0);
     }
 
     fn is_over(&self, now: Duration) -> bool {
         now >= self.since + FOR
     }
 
-    /// Bytes a second; `None`, if nothing was to be read for a part of it.
-    fn pace(&self, now: Duration) -> Option<u64> {
+    /// `None`, if nothing was to be read for a part of it.
+    fn found(&self, now: Duration) -> Option<Found> {
         let took = now - self.since;
-        (took < 2 * FOR).then(|| (u128::from(self.came) * 1_000_000_000 / took.as_nanos()) as u64)
+        (took < 2 * FOR).then(|| Found {
+            bytes: self.bytes,
+            looks: self.looks,
+            micros: took.as_micros() as u64,
+        })
     }
 }
 
-/// Do naps hold up who sends?
-#[derive(Debug, Default, PartialEq)]
+impl Found {
+    /// With naps: came at least seven eighths of what came without, in less than two fifths of the looks for each byte?
+    fn is_worth_it(&self, without: &Self) -> bool {
+        let comes_as_fast = 8 * self.bytes * without.micros >= 7 * without.bytes * self.micros;
+        let saves_looks = 5 * self.looks * without.bytes < 2 * without.looks * self.bytes;
+        comes_as_fast && saves_looks
+    }
+}
+
+/// Are naps worth it?
+#[derive(Debug, PartialEq)]
 struct Verdict {
+    naps: bool,
     /// It holds so long.
     until: Duration,
-    holds_up: bool,
-    /// Trials in a row that said so since then.
+    /// Trials in a row that spoke against them since then.
     against: u32,
 }
 
 impl Verdict {
-    /// So many bytes a second come without naps, and so many with them.
-    fn handle_trial(&mut self, plain: u64, apart: Option<u64>, now: Duration) {
-        if apart.is_none_or(|apart| apart >= plain - plain / 4) {
-            return self.settle(false, now);
-        }
-        self.against += 1;
-        if self.against == TRIALS {
-            self.settle(true, now);
+    fn new(naps: bool, until: Duration) -> Self {
+        Self {
+            naps,
+            until,
+            against: 0,
         }
     }
 
-    fn settle(&mut self, holds_up: bool, now: Duration) {
-        *self = Self {
-            until: now + SETTLED_FOR,
-            holds_up,
-            against: 0,
-        };
+    fn handle_trial(&mut self, is_worth_it: bool, now: Duration) {
+        self.against += 1;
+        if is_worth_it || self.against == TRIALS {
+            *self = Self::new(is_worth_it, now + SETTLED_FOR);
+        }
     }
 }
 
@@ -150,9 +182,9 @@ impl State {
         }
     }
 
-    fn apart(plain: Option<u64>, now: Duration) -> Self {
+    fn apart(without: Option<Found>, now: Duration) -> Self {
         let window = Window::new(now);
-        Self::Apart { window, plain }
+        Self::Apart { window, without }
     }
 }
 
@@ -170,7 +202,7 @@ impl Spacing {
             much: MUCH.min(room),
             received: 0,
             state,
-            verdict: Verdict::default(),
+            verdict: Verdict::new(true, Duration::ZERO),
         })
     }
 
@@ -212,23 +244,25 @@ impl Spacing {
                 }
             }
             State::Plain(window) => {
-                window.came += came;
+                window.add(found, came);
                 if !window.is_over(now) {
                     return self.state;
                 }
-                let plain = window.pace(now);
-                if plain.is_none() {
-                    self.verdict.settle(false, now);
+                let found = window.found(now);
+                if found.is_none() {
+                    self.verdict.handle_trial(true, now);
                 }
-                State::apart(plain, now)
+                State::apart(found, now)
             }
-            State::Apart { window, plain } => {
-                window.came += came;
+            State::Apart { window, without } => {
+                window.add(found, came);
                 if !window.is_over(now) {
                     return self.state;
                 }
-                if let Some(plain) = *plain {
-                    self.verdict.handle_trial(plain, window.pace(now), now);
+                if let Some(without) = without {
+                    let found = window.found(now);
+                    let is_worth_it = found.is_none_or(|found| found.is_worth_it(without));
+                    self.verdict.handle_trial(is_worth_it, now);
                 }
                 State::awake(now)
             }
@@ -239,10 +273,10 @@ impl Spacing {
     fn begin(&self, now: Duration) -> State {
         if now >= self.verdict.until {
             State::Plain(Window::new(now))
-        } else if self.verdict.holds_up {
-            State::awake(now)
-        } else {
+        } else if self.verdict.naps {
             State::apart(None, now)
+        } else {
+            State::awake(now)
         }
     }
 
@@ -369,24 +403,31 @@ mod tests {
         assert!(is_apart(1_000_032));
     }
 
-    /// So long turns begin one way before they begin another way: 10 us for each and a byte, and naps besides. After a
-    /// nap as many bytes come as `while_napping` says, of what came without.
+    /// What sends: so many events in each turn without naps, which takes so many microseconds, and so much of the bytes
+    /// that come without naps while there are some.
+    struct Sender<F> {
+        events: usize,
+        micros: u64,
+        held_to: F,
+    }
+
+    /// So long turns begin one way before they begin another way.
     fn played(
         spacing: &mut Spacing,
         ends: Duration,
-        while_napping: impl Fn(Duration) -> f64,
+        sender: &Sender<impl Fn(Duration) -> f64>,
     ) -> Vec<(&'static str, Duration)> {
         let (mut now, mut received) = (Duration::ZERO, 0.0);
         let mut played: Vec<(_, Duration)> = Vec::new();
         while now < ends {
-            let apart = spacing.handle_turn(1, received as u64, now);
-            let took = micros(10).max(apart);
+            let apart = spacing.handle_turn(sender.events, received as u64, now);
+            let took = micros(sender.micros).max(apart);
             now += took;
-            let paces = match apart.is_zero() {
+            let held_to = match apart.is_zero() {
                 true => 1.0,
-                false => while_napping(now),
+                false => (sender.held_to)(now),
             };
-            received += 100.0 * took.as_micros() as f64 * paces;
+            received += 100.0 * took.as_micros() as f64 * held_to;
             match played.last_mut() {
                 Some((label, time)) if *label == spacing.label() => *time += took,
                 _ => played.push((spacing.label(), took)),
@@ -406,65 +447,95 @@ mod tests {
         assert!(all, "{played:?}, not {expected:?}");
     }
 
+    const TRIAL: [(&str, u32); 2] = [("plain", 10), ("apart", 10)];
+
     #[test]
-    fn once_a_second_it_is_tried_whether_naps_hold_up_who_sends() {
+    fn once_a_second_it_is_tried_whether_naps_are_worth_it() {
         let mut spacing = spacing(Coalesce::Auto);
-        let played = played(&mut spacing, micros(3_000_000), |_| 0.8);
-        let plain: Vec<_> = played.iter().map(|(label, _)| *label == "plain").collect();
-        assert_eq!(plain.iter().filter(|plain| **plain).count(), 3);
-        about(&played, &[("plain", 10), ("apart", 10), ("apart", 10)]);
-        assert!(!spacing.verdict.holds_up);
+        let sender = Sender {
+            events: 1,
+            micros: 10,
+            held_to: |_| 0.9,
+        };
+        let played = played(&mut spacing, micros(3_000_000), &sender);
+        let plain = played.iter().filter(|(label, _)| *label == "plain");
+        assert_eq!(plain.count(), 3);
+        about(&played, &[TRIAL.as_slice(), &[("apart", 10)]].concat());
+        assert!(spacing.verdict.naps);
+    }
+
+    /// Three trials, and then a second without naps.
+    fn is_left_alone(sender: &Sender<impl Fn(Duration) -> f64>) {
+        let mut spacing = spacing(Coalesce::Auto);
+        let played = played(&mut spacing, micros(2_110_000), sender);
+        let settled = [TRIAL.repeat(3), vec![("awake", 1000)]].concat();
+        about(&played, &settled.repeat(2)[..13]);
     }
 
     #[test]
     fn who_waits_for_us_waits_for_no_nap() {
-        let mut spacing = spacing(Coalesce::Auto);
-        let played = played(&mut spacing, micros(2_100_000), |_| 0.7);
-        let trial = [("plain", 10), ("apart", 10), ("plain", 10), ("apart", 10)];
-        let settled = [trial.as_slice(), &[("awake", 1000)]].concat();
-        about(&played, &settled.repeat(2));
+        is_left_alone(&Sender {
+            events: 1,
+            micros: 10,
+            held_to: |_| 0.85,
+        });
+    }
+
+    #[test]
+    fn nobody_naps_who_would_look_nearly_as_often() {
+        is_left_alone(&Sender {
+            events: 10,
+            micros: 45,
+            held_to: |_| 1.0,
+        });
     }
 
     #[test]
     fn one_trial_may_be_of_other_things() {
         let mut spacing = spacing(Coalesce::Auto);
-        let is_first = |now| now < micros(25_000);
-        let played = played(&mut spacing, micros(500_000), |now| match is_first(now) {
-            true => 0.1,
-            false => 1.0,
-        });
-        let trial = [("plain", 10), ("apart", 10)];
-        let fine = [("apart", 10); 2];
-        about(&played, &[trial, trial, fine].concat());
+        let sender = Sender {
+            events: 1,
+            micros: 10,
+            held_to: |now| if now < micros(45_000) { 0.1 } else { 1.0 },
+        };
+        let played = played(&mut spacing, micros(500_000), &sender);
+        about(&played, &[TRIAL.repeat(3), vec![("apart", 10); 3]].concat());
     }
 
     #[test]
     fn who_has_nothing_more_to_send_was_not_held_up() {
         let now = micros(60_000);
         let window = Window::new(micros(1));
-        let plain = Some(1_000_000_000);
-        for quiet in [State::Plain(window), State::Apart { window, plain }] {
+        let without = Some(Found {
+            bytes: 1_000_000,
+            looks: 1000,
+            micros: 10_000,
+        });
+        for quiet in [State::Plain(window), State::Apart { window, without }] {
             let mut spacing = spacing(Coalesce::Auto);
             spacing.verdict.against = TRIALS - 1;
             spacing.state = quiet;
             spacing.handle_turn(1, 100, now);
-            assert_eq!(spacing.verdict.until, now + SETTLED_FOR);
-            assert!(!spacing.verdict.holds_up);
+            assert_eq!(spacing.verdict, Verdict::new(true, now + SETTLED_FOR));
         }
     }
 
     #[test]
     fn what_comes_while_a_ring_is_full_says_nothing_about_naps() {
         let mut spacing = spacing(Coalesce::Auto);
-        spacing.verdict.against = TRIALS - 1;
-        spacing.state = State::apart(Some(1_000_000_000), micros(1));
-        spacing.handle_full(micros(5000));
-        assert_eq!(spacing.label(), "awake");
-        spacing.handle_turn(1, 100, micros(10_001));
-        assert!(!spacing.verdict.holds_up);
+        for state in [
+            State::Plain(Window::new(micros(1))),
+            State::apart(None, micros(1)),
+        ] {
+            spacing.state = state;
+            spacing.handle_full(micros(5000));
+            assert_eq!(spacing.label(), "awake");
+            spacing.handle_turn(1, 100, micros(10_001));
+            assert_eq!(spacing.verdict, Verdict::new(true, Duration::ZERO));
+        }
         let mut always = Spacing::new(Coalesce::Apart(AUTO), u64::MAX).unwrap();
         always.handle_full(micros(1));
-        assert_eq!(always.handle_turn(1, 1, micros(2)), AUTO);
+        assert_eq!(always.handle_turn(1, 200, micros(2)), AUTO);
     }
 
     #[test]
