@@ -5,6 +5,7 @@
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::close::{DiscardReason, Reason};
 
@@ -66,6 +67,11 @@ impl Counter {
             .store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 
+    /// As [`Counter::add`].
+    pub(crate) fn sub(&self, n: u64) {
+        self.set(self.read() - n);
+    }
+
     pub(crate) fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
     }
@@ -78,6 +84,20 @@ impl Counter {
 
     pub(crate) fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A time since a reactor's start, or none, as a counter: microseconds plus one, or 0.
+#[derive(Debug, Default)]
+pub(crate) struct Moment(Counter);
+
+impl Moment {
+    pub(crate) fn set(&self, at: Option<Duration>) {
+        self.0.set(at.map_or(0, |at| at.as_micros() as u64 + 1));
+    }
+
+    pub(crate) fn read(&self) -> Option<Duration> {
+        self.0.read().checked_sub(1).map(Duration::from_micros)
     }
 }
 

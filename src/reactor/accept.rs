@@ -161,7 +161,7 @@ impl<N: Net> Reactor<N> {
             rates.open(key, listener as u8, &peer);
         }
         self.lanes[consumer].connections += 1;
-        self.counters.open.set(self.counters.open.read() + 1);
+        self.counters.open.add(1);
         self.counters.peak_open.raise_to(self.admission.connect());
         self.rearm(key);
         self.begin_rest(key);

@@ -200,7 +200,9 @@ impl Reactor<SimNet> {
         }
         self.check_patience();
         self.check_pauses();
-        self.wheel.check(&self.slots);
+        let is_set = |key: &u32| self.slots[*key].wheel_tick().is_some();
+        let set = self.slots.all().into_iter().filter(is_set).count();
+        assert_eq!(self.wheel.check(&self.slots), set, "deadlines in the wheel");
         assert_eq!(self.counters.open.read(), open, "open connections");
         assert_eq!(self.staging.held(), staged, "staged bytes");
         let most = self.staging.most(self.slots.len());

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::counters::Counters;
 use super::fairness;
-use crate::books::Counter;
+use super::listener::STATES;
+use crate::books::Moment;
 use crate::close::{PauseCause, Reason};
 use crate::peer::ConnectionId;
 use crate::policy::rate::Scope;
@@ -25,9 +26,6 @@ use crate::status::{
 
 /// Commands that may wait for one reactor.
 pub(crate) const COMMANDS: usize = 1024;
-
-/// States of a listener, by their number in its counter.
-const STATES: [&str; 5] = ["ready", "full", "limited", "closed", "pressure"];
 
 /// Which connections a pause is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,10 +278,7 @@ fn ring_status(
 ) -> RingStatus {
     let counters = &remote.counters.rings[consumer];
     let elapsed = remote.start.elapsed();
-    let since = |counter: &Counter| {
-        let at = Duration::from_micros(counter.read().checked_sub(1)?);
-        Some(elapsed.saturating_sub(at))
-    };
+    let since = |at: &Moment| Some(elapsed.saturating_sub(at.read()?));
     let blocked_for = since(&counters.blocked_since);
     // Noted once a turn, which may be a while ago: by now everything may have been released.
     let occupied = ring.occupied();

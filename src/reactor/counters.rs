@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::fairness::Published;
-use crate::books::{Counter, CounterBy};
+use crate::books::{Counter, CounterBy, Moment};
 use crate::close::{CloseReason, DiscardReason, PauseCause, Reason, RefuseReason};
 use crate::policy::rate::Scope;
 use crate::status::{Pauses, RateCount};
@@ -77,12 +77,12 @@ pub(crate) struct RingCounters {
     /// Blocks that have ended, and their time.
     pub(crate) blocks: Counter,
     pub(crate) blocked_micros: Counter,
-    /// When the present block began, in microseconds since the reactor's start, plus one; 0: it flows.
-    pub(crate) blocked_since: Counter,
-    /// In the same way: when the oldest record that is not released was published, and since when nothing
-    /// has been released while there is one.
-    pub(crate) oldest_since: Counter,
-    pub(crate) still_since: Counter,
+    /// When the present block began.
+    pub(crate) blocked_since: Moment,
+    /// When the oldest record that is not released was published, and since when nothing has been released while
+    /// there is one.
+    pub(crate) oldest_since: Moment,
+    pub(crate) still_since: Moment,
     /// 1 while its consumer is stalled, and how often it was.
     pub(crate) stalled: Counter,
     pub(crate) stalls: Counter,
@@ -91,7 +91,7 @@ pub(crate) struct RingCounters {
 #[derive(Debug, Default)]
 pub(crate) struct ListenerCounters {
     pub(crate) accepted: Counter,
-    /// 0 ready, 1 full, 2 limited, 3 closed, 4 pressure.
+    /// Its place in [`STATES`](super::listener::STATES).
     pub(crate) state: Counter,
     /// How often it could not be opened again or accepted from, and what the system said the last time.
     pub(crate) failures: Counter,
@@ -125,14 +125,13 @@ impl Counters {
 
     /// A connection begins to wait for a rate.
     pub(crate) fn hold_for_rate(&self, scope: Scope) {
-        let held = &self.rates[scope as usize].held;
-        held.set(held.read() + 1);
+        self.rates[scope as usize].held.add(1);
     }
 
     /// Its wait has ended.
     pub(crate) fn add_wait_for_rate(&self, scope: Scope, time: Duration) {
         let RateCounter { held, paused } = &self.rates[scope as usize];
-        held.set(held.read() - 1);
+        held.sub(1);
         paused.add(time);
     }
 

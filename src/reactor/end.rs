@@ -177,7 +177,7 @@ impl<N: Net> Reactor<N> {
             }
             None => slot.conn.more().is_unread_unknown = true,
         }
-        self.counters.open.set(self.counters.open.read() - 1);
+        self.counters.open.sub(1);
         self.admission.disconnect();
         self.leave_source(key);
         self.wheel.unset(&mut self.slots, key);

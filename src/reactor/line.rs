@@ -361,8 +361,8 @@ impl Lines {
     /// Panics unless these are all the lines there are, by how many of the connections here each has and how
     /// many of them wait.
     pub(super) fn check<S>(&self, slots: &Slots<S>, all: &HashMap<u32, [usize; 2]>) {
-        self.wheel.check(&self.lines);
         let mut due = 0;
+        let mut set = 0;
         for (at, line) in &self.lines {
             let at = at as u32;
             let [connections, waiting] = all.get(&at).copied().unwrap_or_default();
@@ -370,6 +370,7 @@ impl Lines {
             let is_called = line.link.is_set() || line.is_due;
             assert!(is_called || waiting == 0, "line {at}: nobody will call it");
             due += usize::from(line.is_due);
+            set += usize::from(line.link.is_set());
             if let Owner::Source(numbers) = line.owner {
                 assert_eq!(line.connections as usize, connections, "line {at}");
                 assert!(connections > 0 || line.is_due, "line {at} of nobody");
@@ -377,6 +378,7 @@ impl Lines {
             }
         }
         assert_eq!(self.due.len(), due, "lines that are due");
+        assert_eq!(self.wheel.check(&self.lines), set, "lines in the wheel");
         let sources = self.lines.len() - self.rules.listeners.len();
         assert_eq!(self.of_source.len(), sources);
     }

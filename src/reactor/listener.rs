@@ -52,6 +52,9 @@ impl State {
     }
 }
 
+/// What others are told of a listener's state.
+pub(crate) const STATES: [&str; 5] = ["ready", "full", "limited", "closed", "pressure"];
+
 #[derive(Debug)]
 pub(crate) struct Listener {
     state: State,
@@ -73,13 +76,10 @@ impl Listener {
 
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn label(&self) -> &'static str {
-        match self.state {
-            State::Idle => State::Ready.label(),
-            other => other.label(),
-        }
+        STATES[self.code() as usize]
     }
 
-    /// As the counter of its state has it.
+    /// Its state's place in [`STATES`].
     pub(crate) fn code(&self) -> u64 {
         match self.state {
             State::Idle | State::Ready => 0,

@@ -198,8 +198,7 @@ impl<N: Net> Reactor<N> {
             self.counters.add_wait_for_rate(scope, tick_time(took));
         }
         if cause == PauseCause::Staging {
-            let held = &self.counters.held_by_staging;
-            held.set(held.read() - 1);
+            self.counters.held_by_staging.sub(1);
         }
     }
 
@@ -216,7 +215,7 @@ impl<N: Net> Reactor<N> {
             if let Some(took) = lane.resume(self.now) {
                 counters.blocks.add(1);
                 counters.blocked_micros.add(took.as_micros() as u64);
-                counters.blocked_since.set(0);
+                counters.blocked_since.set(None);
             }
         }
     }
@@ -225,9 +224,7 @@ impl<N: Net> Reactor<N> {
         let now = self.now;
         let blocked = self.lanes[lane].block(now);
         if blocked {
-            self.counters.rings[lane]
-                .blocked_since
-                .set(now.as_micros() as u64 + 1);
+            self.counters.rings[lane].blocked_since.set(Some(now));
         }
         blocked
     }
@@ -338,8 +335,7 @@ impl<N: Net> Reactor<N> {
                 self.counters.hold_for_rate(self.held_by(key));
             }
             if cause == PauseCause::Staging {
-                let held = &self.counters.held_by_staging;
-                held.set(held.read() + 1);
+                self.counters.held_by_staging.add(1);
             }
         }
     }

@@ -128,14 +128,9 @@ impl<N: Net> Reactor<N> {
         if let Some(at) = lane.progress.poll_timeout() {
             self.due = self.due.min(at);
         }
-        let since = |at: Duration| at.as_micros() as u64 + 1;
-        counters
-            .oldest_since
-            .set(lane.progress.oldest().map_or(0, since));
-        counters.still_since.set(match still.is_zero() {
-            true => 0,
-            false => since(self.now.saturating_sub(still)),
-        });
+        counters.oldest_since.set(lane.progress.oldest());
+        let since = (!still.is_zero()).then(|| self.now.saturating_sub(still));
+        counters.still_since.set(since);
     }
 
     pub(super) fn set_pace(&mut self, lane: usize, next: Pace) {
@@ -151,8 +146,8 @@ impl<N: Net> Reactor<N> {
     pub(super) fn forget_progress(&mut self, lane: usize) {
         self.lanes[lane].progress = Progress::new(None);
         let counters = &self.counters.rings[lane];
-        counters.oldest_since.set(0);
-        counters.still_since.set(0);
+        counters.oldest_since.set(None);
+        counters.still_since.set(None);
     }
 
     fn stall(&mut self, lane: usize) {
@@ -169,8 +164,7 @@ impl<N: Net> Reactor<N> {
         self.lanes[lane].pace = Pace::Gone(Evicting::begin(now, self.tick));
         // Until its turn comes nobody is read.
         self.lanes[lane].shut(now);
-        let counters = &self.counters.rings[lane];
-        counters.blocked_since.set(now.as_micros() as u64 + 1);
+        self.counters.rings[lane].blocked_since.set(Some(now));
     }
 
     /// When there is something to do here, if nothing else happens.

@@ -65,11 +65,11 @@ impl End {
 
 /// A cache line pair of its own, so that the two ends do not slow each other down by writing.
 #[repr(align(128))]
-struct Lane<T>(T);
+struct Padded<T>(T);
 
 /// What the producer writes and others read.
 #[derive(Default)]
-struct ProducerLane {
+struct ProducerSide {
     position: AtomicU64,
     /// What is before it was released, or is padding: where an empty ring was begun anew.
     origin: AtomicU64,
@@ -81,7 +81,7 @@ struct ProducerLane {
 
 /// What the consumer writes and others read.
 #[derive(Default)]
-struct ConsumerLane {
+struct ConsumerSide {
     released: AtomicU64,
     delivered: AtomicU64,
     /// Found by a walk, by whoever holds the reading end: the consumer at a stop, else its heir.
@@ -107,8 +107,8 @@ struct Handover {
 }
 
 struct Shared {
-    producer: Lane<ProducerLane>,
-    consumer: Lane<ConsumerLane>,
+    producer: Padded<ProducerSide>,
+    consumer: Padded<ConsumerSide>,
     capacity: usize,
     /// Locked once at the end of each side's life, for a move: no turn waits for it.
     handover: Mutex<Handover>,
@@ -198,8 +198,8 @@ pub(crate) fn ring(
     let rb = unsafe { SharedRb::from_raw_parts(Heap::from(storage), 0, 0) };
     let (prod, cons) = rb.split();
     let shared = Arc::new(Shared {
-        producer: Lane(ProducerLane::default()),
-        consumer: Lane(ConsumerLane::default()),
+        producer: Padded(ProducerSide::default()),
+        consumer: Padded(ConsumerSide::default()),
         capacity,
         handover: Mutex::default(),
         wake,
