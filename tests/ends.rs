@@ -156,6 +156,28 @@ fn a_drain_ends_in_time_though_its_sink_takes_nothing() {
 }
 
 #[test]
+fn a_drain_whose_sink_leaves_waits_for_no_peer() {
+    let (mut fanin, mut stdout, flood) = blocked(&[&LONG[..], &["--consumers", "2"]].concat());
+    stdout.let_in(3);
+    // The other consumer's, which has nothing to write, and so does not find out.
+    let peer = fanin.connect();
+    wait_for("it is there", PATIENCE, || {
+        (total(&fanin.report_now(), "/connections/open") == 2).then_some(())
+    });
+    fanin.signal(Signal::TERM);
+    fanin.wait_to_say("draining");
+    let began = Instant::now();
+    drop(stdout);
+    let (code, report) = fanin.end();
+    let taken = began.elapsed();
+    assert!(taken < Duration::from_secs(10), "{taken:?}");
+    assert_eq!(code, Some(1), "{}", fanin.said());
+    assert_eq!(report["drain"]["cause"], "SIGTERM");
+    assert!(total(&report, "/bytes/abandoned") > 0, "{report:#}");
+    drop((flood, peer));
+}
+
+#[test]
 fn a_socket_that_takes_nothing_is_stopped_like_a_pipe() {
     // Unlike a pipe's, a socket's end cannot be opened once more to be written without waiting.
     let (ours, theirs) = UnixStream::pair().unwrap();

@@ -261,18 +261,16 @@ impl Supervisor {
                         "--sink {} (consumer {index}): {error}",
                         self.destination
                     ));
+                    // With nobody left to deliver to, nothing is waited for. Not `stop`: the
+                    // reactors are to find that the sink is gone, and book what is lost by it.
+                    let nowhere = self.sinks == 0 || self.outlets.is_broken();
+                    if nowhere {
+                        self.outlets.stop.stop();
+                        self.handle.drain(Duration::ZERO);
+                    }
                     if self.ending.is_none() {
-                        // With nobody left to deliver to, nothing is waited for. Not `stop`: the
-                        // reactors are to find that the sink is gone, and book what is lost by it.
-                        let nowhere = self.sinks == 0 || self.outlets.is_broken();
-                        let within = if nowhere {
-                            self.outlets.stop.stop();
-                            Duration::ZERO
-                        } else {
-                            self.drain_timeout
-                        };
                         self.end("sink failed", self.drain_timeout);
-                        self.handle.drain(within);
+                        self.handle.drain(self.drain_timeout);
                     }
                 }
             }

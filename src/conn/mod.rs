@@ -295,9 +295,7 @@ impl Conn {
         }
     }
 
-    /// The descriptor is closed. A reason that was given before stands, except that the peer's own
-    /// end is what a farewell that delivers waits for.
-    /// Returns the reason that stands: the first.
+    /// The descriptor is closed. Returns the reason that stands: the one that was given first.
     pub(crate) fn handle_end(&mut self, reason: CloseReason) -> CloseReason {
         let reason = match self.state {
             State::Draining { reason, .. } | State::Closed { reason } => reason,

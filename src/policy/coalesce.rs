@@ -14,6 +14,8 @@
 //!                                            10 ms later
 //! ```
 //!
+//! A trial ends when nothing comes any more, or a ring is full.
+//!
 //! How fast messages come is seen only by who is awake for each. And whether somebody waits for us before it sends more
 //! (for the end of its connection, for room in a small send buffer, for an acknowledgement) is seen only by trying: what
 //! came in 10 ms without a nap, and in how many looks, is compared with the next 10 ms.
@@ -30,7 +32,8 @@ pub enum Coalesce {
     /// For 10 ms, 0.1 ms apart, when messages came so fast that looking for each would be most of the work; then it is
     /// seen anew. So fast is: 32 times within 0.32 ms something came of a connection, less than 32 KiB each time. Each
     /// 8 KiB of it count as once more. Not where a full ring loses messages; nor for a second after it was found not to
-    /// be worth it: less came that way, or it took nearly as many looks. That is tried once a second.
+    /// be worth it: less than seven eighths came that way, or it took more than two fifths of the looks for each byte, three
+    /// times in a row. That is tried once a second.
     #[default]
     Auto,
     /// Never: the next turn begins when there is something to be read.
@@ -126,7 +129,7 @@ impl Window {
         now >= self.since + FOR
     }
 
-    /// `None`, if nothing was to be read for a part of it.
+    /// `None`, if nothing was to be read for a part of it: that says nothing about naps.
     fn found(&self, now: Duration) -> Option<Found> {
         let took = now - self.since;
         (took < 2 * FOR).then(|| Found {
@@ -248,21 +251,18 @@ impl Spacing {
                 if !window.is_over(now) {
                     return self.state;
                 }
-                let found = window.found(now);
-                if found.is_none() {
-                    self.verdict.handle_trial(true, now);
+                match window.found(now) {
+                    None => State::awake(now),
+                    found => State::apart(found, now),
                 }
-                State::apart(found, now)
             }
             State::Apart { window, without } => {
                 window.add(found, came);
                 if !window.is_over(now) {
                     return self.state;
                 }
-                if let Some(without) = without {
-                    let found = window.found(now);
-                    let is_worth_it = found.is_none_or(|found| found.is_worth_it(without));
-                    self.verdict.handle_trial(is_worth_it, now);
+                if let (Some(without), Some(found)) = (without, window.found(now)) {
+                    self.verdict.handle_trial(found.is_worth_it(without), now);
                 }
                 State::awake(now)
             }
@@ -280,9 +280,18 @@ impl Spacing {
         }
     }
 
-    /// A ring is full: what comes now says nothing about naps.
+    /// A ring is full: what comes now says nothing about naps, and what was found last holds on.
     pub(crate) fn handle_full(&mut self, now: Duration) {
-        if matches!(self.state, State::Plain(_) | State::Apart { .. }) {
+        let is_trial = matches!(
+            self.state,
+            State::Plain(_)
+                | State::Apart {
+                    without: Some(_),
+                    ..
+                }
+        );
+        if is_trial {
+            self.verdict = Verdict::new(self.verdict.naps, now + SETTLED_FOR);
             self.state = State::awake(now);
         }
     }
@@ -503,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_nothing_more_to_send_was_not_held_up() {
+    fn a_burst_that_is_over_in_a_trial_says_nothing() {
         let now = micros(60_000);
         let window = Window::new(micros(1));
         let without = Some(Found {
@@ -515,24 +524,32 @@ mod tests {
             let mut spacing = spacing(Coalesce::Auto);
             spacing.verdict.against = TRIALS - 1;
             spacing.state = quiet;
-            spacing.handle_turn(1, 100, now);
-            assert_eq!(spacing.verdict, Verdict::new(true, now + SETTLED_FOR));
+            // Who comes then is read at once.
+            assert_eq!(spacing.handle_turn(1, 100, now), Duration::ZERO);
+            assert_eq!(spacing.label(), "awake");
+            assert_eq!(spacing.verdict.until, Duration::ZERO);
+            assert_eq!(spacing.verdict.against, TRIALS - 1);
         }
     }
 
     #[test]
     fn what_comes_while_a_ring_is_full_says_nothing_about_naps() {
-        let mut spacing = spacing(Coalesce::Auto);
+        let window = Window::new(micros(1));
         for state in [
-            State::Plain(Window::new(micros(1))),
-            State::apart(None, micros(1)),
+            State::Plain(window),
+            State::apart(window.found(micros(2)), micros(1)),
         ] {
+            let mut spacing = spacing(Coalesce::Auto);
             spacing.state = state;
             spacing.handle_full(micros(5000));
             assert_eq!(spacing.label(), "awake");
-            spacing.handle_turn(1, 100, micros(10_001));
-            assert_eq!(spacing.verdict, Verdict::new(true, Duration::ZERO));
+            let holds_on = Verdict::new(true, micros(5000) + SETTLED_FOR);
+            assert_eq!(spacing.verdict, holds_on);
         }
+        let mut settled = settled();
+        settled.state = State::apart(None, micros(1));
+        settled.handle_full(micros(2));
+        assert_eq!(settled.label(), "apart", "no trial");
         let mut always = Spacing::new(Coalesce::Apart(AUTO), u64::MAX).unwrap();
         always.handle_full(micros(1));
         assert_eq!(always.handle_turn(1, 200, micros(2)), AUTO);

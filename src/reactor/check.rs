@@ -249,7 +249,7 @@ impl Reactor<SimNet> {
             assert!(lane.producer.occupied() <= 2 * capacity);
             lane.fifo.check_order(&self.slots);
             lane.owing.check_order(&self.slots);
-            lane.check_flow();
+            lane.check_flow(at);
         }
     }
 

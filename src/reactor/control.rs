@@ -107,18 +107,16 @@ impl Handle {
 
     /// Stops accepting, reads each connection until its peer has finished or half of `within` has
     /// passed, delivers in the other half, and ends. Returns at once; the reactors return when it is
-    /// done. A second drain changes nothing; beside one that a reactor has begun by itself, because a consumer is gone or
-    /// stalled, it ends when the sooner of both does.
+    /// done. Of several drains, also such as a reactor has begun by itself because a consumer is gone or stalled, the one
+    /// that ends first holds.
     pub fn drain(&self, within: Duration) {
         let order = u64::try_from(within.as_millis())
             .unwrap_or(u64::MAX - 1)
             .saturating_add(1);
         for remote in &*self.remotes {
-            let _ =
-                remote
-                    .orders
-                    .drain
-                    .compare_exchange(0, order, Ordering::AcqRel, Ordering::Acquire);
+            let is_sooner = |before| (before == 0 || order < before).then_some(order);
+            let drain = &remote.orders.drain;
+            let _ = drain.fetch_update(Ordering::AcqRel, Ordering::Acquire, is_sooner);
             remote.waker.wake();
         }
     }
@@ -167,12 +165,12 @@ impl Handle {
         }
     }
 
-    /// Lists the live connections.
+    /// Lists the live connections; see [`Query::missing`].
     pub fn connections(&self) -> Query<ConnectionInfo> {
         self.query(Command::Connections)
     }
 
-    /// Lists connections that have ended, the last 1,000 of each reactor.
+    /// Lists connections that have ended, the last 1,000 of each reactor; see [`Query::missing`].
     pub fn recently_closed(&self) -> Query<ClosedInfo> {
         self.query(Command::RecentlyClosed)
     }
@@ -320,8 +318,8 @@ impl<T> Query<T> {
         self.missing
     }
 
-    /// Waits for the rest of the list, and returns what had come by then: reactors that have ended, or
-    /// that do not turn, do not answer.
+    /// Waits for the rest of the list, and returns what had come by then: reactors that have ended, that do not turn or
+    /// that could not be asked do not answer.
     pub fn wait(mut self, at_most: Duration) -> Vec<T> {
         let began = Instant::now();
         loop {

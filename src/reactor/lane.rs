@@ -262,23 +262,26 @@ impl Lane {
     /// One that is full flows again at its low mark, and not later, and it is certain that somebody will look at it
     /// then.
     #[cfg(feature = "sim")]
-    pub(crate) fn check_flow(&self) {
+    pub(crate) fn check_flow(&self, at: usize) {
         match self.flow {
             Flow::Flowing => {}
             Flow::Blocked { resume_at, .. } => {
                 let low = self.low as u64;
                 let is_in_time = resume_at + low <= self.producer.position().max(low);
-                assert!(is_in_time, "resumes below its low mark");
+                assert!(is_in_time, "lane {at} resumes below its low mark");
                 let wait = self.producer.waits_for();
                 // A drain that waits for all of it has the place of this wait, when nobody is left to be read.
                 let is_drained = self.fifo.is_empty() && wait > resume_at;
                 let is_looked_at =
                     wait == resume_at || is_drained || self.producer.released() >= resume_at;
-                assert!(is_looked_at, "is blocked, and nobody will wake for it");
+                assert!(
+                    is_looked_at,
+                    "lane {at} is blocked, and nobody will wake for it"
+                );
             }
             Flow::Shut { .. } => {
                 let ends = matches!(self.pace, Pace::Gone(evicting) if !evicting.is_over());
-                assert!(ends, "is shut, and nobody ends its connections");
+                assert!(ends, "lane {at} is shut, and nobody ends its connections");
             }
         }
     }

@@ -40,8 +40,9 @@ const FEED_BUDGET: usize = 256;
 const WEIGH_BUDGET: usize = 256;
 
 impl<N: Net> Reactor<N> {
-    /// Puts a connection that stands in no queue where it belongs: where it is read or tells what it has to tell, or
-    /// where it rests.
+    /// Puts a connection where it belongs: where it is read or tells what it has to tell, or where it rests. Nowhere else,
+    /// if it stands in a queue already; but who rests has something to say now, and who waits to tell something may be
+    /// read.
     pub(super) fn line_up(&mut self, key: u32) {
         let slot = &self.slots[key];
         let conn = &slot.conn;

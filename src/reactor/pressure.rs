@@ -15,8 +15,26 @@ use super::{Phase, Reactor};
 use crate::net::{Net, Token};
 use crate::policy::Pressure;
 
-/// Listeners that were opened again, for each reactor.
-pub(crate) type Opened<L> = (Arc<[Sender<(usize, L)>]>, Receiver<(usize, L)>);
+/// A listener that was opened again, and when: who sleeps through a later shut must not take it then.
+#[derive(Debug)]
+pub(crate) struct Reopened<L> {
+    place: usize,
+    listener: L,
+    at: Shuts,
+}
+
+impl<L> Reopened<L> {
+    pub(super) fn new(place: usize, listener: L, at: Shuts) -> Self {
+        Self {
+            place,
+            listener,
+            at,
+        }
+    }
+}
+
+/// Those that were, for each reactor.
+pub(crate) type Opened<L> = (Arc<[Sender<Reopened<L>>]>, Receiver<Reopened<L>>);
 
 /// A reactor's part in it.
 #[derive(Debug)]
@@ -82,9 +100,9 @@ impl<N: Net> Reactor<N> {
                     self.reopen(&gate);
                 }
             }
-            while let Ok((place, listener)) = gate.opened.1.try_recv() {
-                if !now.is_shut() {
-                    self.adopt(place, listener);
+            while let Ok(reopened) = gate.opened.1.try_recv() {
+                if reopened.at == now {
+                    self.adopt(reopened.place, reopened.listener);
                 }
             }
         }
@@ -138,12 +156,16 @@ impl<N: Net> Reactor<N> {
         }
         let Some(gate) = self.gate.take() else { return };
         let reactors = gate.opened.0.len();
+        let at = self.together.shuts();
         match self.net.listen_again(place, reactors) {
             Ok(listeners) => {
                 for (reactor, listener) in listeners.into_iter().enumerate() {
                     if reactor == self.index {
                         self.adopt(place, listener);
-                    } else if gate.opened.0[reactor].send((place, listener)).is_ok() {
+                        continue;
+                    }
+                    let reopened = Reopened::new(place, listener, at);
+                    if gate.opened.0[reactor].send(reopened).is_ok() {
                         self.together.wake(reactor);
                     }
                 }
