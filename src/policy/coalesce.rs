@@ -132,7 +132,7 @@ impl Window {
     /// `None`, if nothing was to be read for a part of it: that says nothing about naps.
     fn found(&self, now: Duration) -> Option<Found> {
         let took = now - self.since;
-        (took < 2 * FOR).then(|| Found {
+        (took < 2 * FOR).then_some(Found {
             bytes: self.bytes,
             looks: self.looks,
             micros: took.as_micros() as u64,
