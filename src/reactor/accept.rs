@@ -116,13 +116,14 @@ impl<N: Net> Reactor<N> {
                 let accepted = self.net.accept(socket);
                 match accepted.map_err(|error| AcceptError::of(&error)) {
                     Ok((stream, _)) => self.turn_away(stream, RefuseReason::Shutdown),
-                    // Broken: it may have been forbidden for this once, and nobody comes back to them.
+                    // What fails now may not the next time, and nobody comes back to them.
                     Err(AcceptError::Again | AcceptError::Broken) => {}
                     Err(AcceptError::Exhausted) => match self.net.refuse(socket) {
                         Refusal::Told { unread } => {
                             self.counters.refuse(RefuseReason::Shutdown, unread);
                         }
-                        Refusal::Nobody | Refusal::Failed => break,
+                        Refusal::Failed => {}
+                        Refusal::Nobody => break,
                     },
                     Err(AcceptError::Empty) => break,
                 }
