@@ -15,6 +15,9 @@ use crate::policy::AtLimit;
 /// Of those who wait at a listener that closes: all, where its backlog is no longer.
 const MOST_AT_ONCE: usize = 4096;
 
+/// Of those that fail to be turned away, at each listener.
+const MOST_FAILURES: usize = 16;
+
 /// Neighbours in the order of coming are far from one another, and all are spread evenly: multiples of the
 /// golden ratio.
 fn spread(generation: u32) -> u8 {
@@ -109,6 +112,8 @@ impl<N: Net> Reactor<N> {
     /// told so, and counted with what it has sent.
     pub(super) fn turn_all_away(&mut self) {
         for place in 0..self.listeners.len() {
+            // What fails now may not the next time, and nobody comes back to them.
+            let mut failures = 0;
             for _ in 0..MOST_AT_ONCE {
                 let Some(socket) = &self.listeners[place].socket else {
                     break;
@@ -116,16 +121,19 @@ impl<N: Net> Reactor<N> {
                 let accepted = self.net.accept(socket);
                 match accepted.map_err(|error| AcceptError::of(&error)) {
                     Ok((stream, _)) => self.turn_away(stream, RefuseReason::Shutdown),
-                    // What fails now may not the next time, and nobody comes back to them.
-                    Err(AcceptError::Again | AcceptError::Broken) => {}
+                    Err(AcceptError::Again) => {}
+                    Err(AcceptError::Broken) => failures += 1,
                     Err(AcceptError::Exhausted) => match self.net.refuse(socket) {
                         Refusal::Told { unread } => {
                             self.counters.refuse(RefuseReason::Shutdown, unread);
                         }
-                        Refusal::Failed => {}
+                        Refusal::Failed => failures += 1,
                         Refusal::Nobody => break,
                     },
                     Err(AcceptError::Empty) => break,
+                }
+                if failures == MOST_FAILURES {
+                    break;
                 }
             }
         }
