@@ -40,9 +40,8 @@ const FEED_BUDGET: usize = 256;
 const WEIGH_BUDGET: usize = 256;
 
 impl<N: Net> Reactor<N> {
-    /// Puts a connection where it belongs: where it is read or tells what it has to tell, or where it rests. Nowhere else,
-    /// if it stands in a queue already; but who rests has something to say now, and who waits to tell something may be
-    /// read.
+    /// Puts a connection where it belongs: where it is read or tells what it has to tell, or where it rests. One that stands
+    /// in a queue stays there, unless it rests and has something to say now, or waits to tell something and may be read.
     pub(super) fn line_up(&mut self, key: u32) {
         let slot = &self.slots[key];
         let conn = &slot.conn;
