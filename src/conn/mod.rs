@@ -29,8 +29,9 @@
 //! The window of the least rate is open only in `Open`, and not while its ring is full: of the causes that
 //! are ours none counts against a peer. After a pause another window begins.
 //!
-//! Frozen clocks go on where they stood: what held the connection up says afterwards for how long
-//! ([`Conn::handle_held`]), so that our slowness evicts nobody.
+//! Frozen clocks go on where they stood, so that our slowness evicts nobody: what a cause held up is given
+//! back when none of those that freeze is left, and a ring says afterwards for how long it was full
+//! ([`Conn::handle_held`]).
 //!
 //! A full ring is a state of the ring, and pauses thousands at once in O(1): so this cause alone is not
 //! in the machine, which only hears how long it waited. The stall clock is the ring's too: its FIFO is
@@ -50,7 +51,7 @@ pub(crate) use self::more::{MORE_BYTES, More};
 use self::state::Ended;
 pub(crate) use self::state::{Causes, PeerEnd, State};
 use crate::books::Books;
-use crate::close::{CloseReason, Farewell, PauseCause};
+use crate::close::{CloseReason, Farewell, PauseCause, Reason};
 use crate::edges;
 use crate::frame::Partial;
 
@@ -218,33 +219,46 @@ impl Conn {
 
     /// A cause begins to hold. Returns whether it did not before.
     pub(crate) fn handle_pause(&mut self, cause: PauseCause, now: Tick) -> bool {
+        let was_frozen = self.is_frozen();
         match &mut self.state {
             State::Open => {
                 let causes = Causes::NONE.with(cause);
                 self.enter(State::Paused { since: now, causes });
-                true
             }
-            State::Paused { causes, .. } => {
-                let held = causes.has(cause);
-                *causes = causes.with(cause);
-                !held
-            }
+            State::Paused { causes, .. } if causes.has(cause) => return false,
+            State::Paused { causes, .. } => *causes = causes.with(cause),
             // Somebody who is leaving is not held up.
-            State::Draining { .. } | State::Closed { .. } => false,
+            State::Draining { .. } | State::Closed { .. } => return false,
         }
+        let freezes = !was_frozen && self.is_frozen();
+        let more = self.more();
+        more.paused_at[cause.index()] = now;
+        if freezes {
+            more.frozen_at = now;
+        }
+        true
     }
 
-    /// A cause holds no longer. Returns whether it was the last one.
-    pub(crate) fn handle_resume(&mut self, cause: PauseCause) -> bool {
+    /// A cause holds no longer. Clocks that no other one holds up go on where they stood.
+    pub(crate) fn handle_resume(&mut self, cause: PauseCause, now: Tick) {
+        let was_frozen = self.is_frozen();
         let State::Paused { causes, .. } = &mut self.state else {
-            return false;
+            return;
         };
         *causes = causes.without(cause);
         let is_over = *causes == Causes::NONE;
         if is_over {
             self.enter(State::Open);
         }
-        is_over
+        if was_frozen && !self.is_frozen() {
+            let frozen_at = self.more().frozen_at;
+            self.handle_held(now.wrapping_sub(frozen_at));
+        }
+        // What a rate took is given back; were its window to begin anew each time, a trickler that waits in
+        // its listener's line would never be weighed.
+        if is_over && cause != PauseCause::Rate {
+            self.handle_window(now);
+        }
     }
 
     /// We held it up for `ticks`, which were not its own: its clocks stood still.
@@ -444,6 +458,12 @@ impl Conn {
 
     pub(crate) fn is_paused_by(&self, cause: PauseCause) -> bool {
         matches!(self.state, State::Paused { causes, .. } if causes.has(cause))
+    }
+
+    /// For how long a cause has been holding, if it does.
+    pub(crate) fn paused_for(&self, cause: PauseCause, now: Tick) -> Option<Tick> {
+        let more = self.seldom().filter(|_| self.is_paused_by(cause))?;
+        Some(now.wrapping_sub(more.paused_at[cause.index()]))
     }
 
     /// Do its own clocks stand still, for a cause that is no fault of its peer's?

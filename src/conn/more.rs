@@ -20,7 +20,9 @@ pub(crate) struct More {
     /// How often each cause held it up, and for how many microseconds in all.
     pauses: [(u32, u64); CAUSES],
     /// When each cause that holds now began to.
-    pub(crate) paused_at: [Tick; CAUSES],
+    pub(super) paused_at: [Tick; CAUSES],
+    /// When the first of those that hold now under which its clocks stand still did.
+    pub(super) frozen_at: Tick,
     /// Discarded, and not yet told to the consumer.
     pub(crate) gap: Option<Gap>,
     /// Bytes that the kernel held when it was closed.

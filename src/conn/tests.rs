@@ -180,12 +180,25 @@ fn waiting_for_a_full_ring_freezes_the_peers_clocks() {
 fn an_operators_pause_freezes_them_too_and_staging_does_not() {
     let mut conn = paused(PauseCause::Operator);
     assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(1000));
-    conn.handle_held(30);
-    assert!(conn.handle_resume(PauseCause::Operator));
+    conn.handle_resume(PauseCause::Operator, 50);
     assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(130));
 
-    let conn = paused(PauseCause::Staging);
+    let mut conn = paused(PauseCause::Staging);
     assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(100));
+    conn.handle_resume(PauseCause::Staging, 50);
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(100));
+}
+
+#[test]
+fn two_causes_at_once_give_the_time_back_once() {
+    let mut conn = paused(PauseCause::Operator);
+    conn.handle_pause(PauseCause::Rate, 30);
+    conn.handle_resume(PauseCause::Operator, 40);
+    assert_eq!(conn.paused_for(PauseCause::Operator, 45), None);
+    assert_eq!(conn.paused_for(PauseCause::Rate, 45), Some(15));
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(1000), "frozen");
+    conn.handle_resume(PauseCause::Rate, 50);
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(130), "from 20 on");
 }
 
 #[test]
@@ -196,12 +209,15 @@ fn a_pause_ends_when_its_last_cause_does() {
         !conn.handle_pause(PauseCause::Staging, 22),
         "it held before"
     );
-    assert!(!conn.handle_resume(PauseCause::Operator));
+    conn.handle_resume(PauseCause::Operator, 23);
     assert!(!conn.may_be_served());
-    assert!(conn.handle_resume(PauseCause::Staging));
+    conn.handle_resume(PauseCause::Staging, 24);
     assert_eq!(conn.state(), State::Open);
-    assert!(
-        !conn.handle_resume(PauseCause::Staging),
+    let deadlines = conn.poll_timeout(&CLOCKS, false);
+    conn.handle_resume(PauseCause::Operator, 90);
+    assert_eq!(
+        (conn.state(), conn.poll_timeout(&CLOCKS, false)),
+        (State::Open, deadlines),
         "a second resume is nothing"
     );
 }
@@ -269,10 +285,19 @@ fn nobody_is_weighed_between_messages_or_while_we_do_not_read() {
     assert_eq!(conn.poll_timeout(&WINDOW, true), None, "its ring is full");
     conn.handle_held(100);
     assert_eq!(conn.poll_timeout(&WINDOW, false), Some(1350));
-    for cause in [PauseCause::Staging, PauseCause::Operator] {
+    for (cause, then) in [
+        (PauseCause::Rate, 1380),
+        (PauseCause::Staging, 1300),
+        (PauseCause::Operator, 1300),
+    ] {
         conn.handle_pause(cause, 20);
         assert_eq!(conn.poll_timeout(&WINDOW, false), None, "{cause}");
-        conn.handle_resume(cause);
+        conn.handle_resume(cause, 50);
+        assert_eq!(
+            conn.poll_timeout(&WINDOW, false),
+            Some(then),
+            "{cause}: what it took is given back, or another one begins"
+        );
     }
     conn.handle_read(1, 1200);
     conn.handle_cut(8, 0, 0);
@@ -380,7 +405,7 @@ fn happen(conn: &mut Conn, event: u8, ticks: Tick, now: Tick) {
         8 => conn.handle_window(now),
         2 => conn.handle_held(ticks),
         3 => assert!(conn.handle_pause(PauseCause::Operator, now) || conn.state() != State::Open),
-        4 => assert!(conn.handle_resume(PauseCause::Operator) || conn.state() == State::Open),
+        4 => conn.handle_resume(PauseCause::Operator, now),
         _ => {
             conn.handle_read(1, now);
             conn.handle_cut(conn.staged() as u64, 0, 1);

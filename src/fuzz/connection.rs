@@ -55,7 +55,7 @@ pub fn connection(data: &[u8]) -> bool {
         now += input.below(64) as u64;
         let event = event(&mut input, now, &told);
         let before = told.clone();
-        told.events.push((now, event));
+        told.note(now, event);
         apply(&mut conn, event, at(born, now), born, &before, &told);
         let frozen = input.below(128) as u64;
         reached |= told.compare(&conn, &clocks, born, now, frozen);
@@ -113,10 +113,7 @@ fn apply(conn: &mut Conn, event: Event, now: Tick, born: Tick, before: &History,
             let begins = after.causes().len() > before.causes().len();
             assert_eq!(conn.handle_pause(cause, now), begins);
         }
-        Event::Resume(cause) => {
-            let is_over = !before.causes().is_empty() && after.causes().is_empty();
-            assert_eq!(conn.handle_resume(cause), is_over);
-        }
+        Event::Resume(cause) => conn.handle_resume(cause, now),
         Event::Held(ticks) => conn.handle_held(ticks as Tick),
         Event::Fin => conn.handle_fin(now),
         Event::Reset => conn.handle_reset(now),
@@ -141,12 +138,39 @@ enum Stage {
 #[derive(Clone, Debug, Default)]
 struct History {
     events: Vec<(u64, Event)>,
+    /// What each event gave back to the clocks.
+    held: Vec<u64>,
+    /// The last event that began a window.
+    window_at: Option<usize>,
 }
 
 impl History {
+    fn note(&mut self, now: u64, event: Event) {
+        let frozen_since = self.frozen_since();
+        let was_paused = !self.causes().is_empty();
+        self.events.push((now, event));
+        self.held.push(match (event, frozen_since) {
+            (Event::Held(ticks), _) => ticks,
+            (Event::Resume(_), Some(since)) if !self.is_frozen() => now - since,
+            _ => 0,
+        });
+        let begins_window = match event {
+            Event::Message | Event::Window | Event::Look(CloseReason::Trickle) => true,
+            Event::Resume(cause) => {
+                was_paused && self.causes().is_empty() && cause != PauseCause::Rate
+            }
+            _ => false,
+        };
+        if begins_window {
+            self.window_at = Some(self.events.len() - 1);
+        }
+    }
+
     fn upto(&self, len: usize) -> Self {
-        let events = self.events[..len].to_vec();
-        Self { events }
+        Self {
+            events: self.events[..len].to_vec(),
+            ..Self::default()
+        }
     }
 
     fn sum(&self, of: impl Fn(Event) -> u64) -> u64 {
@@ -226,12 +250,20 @@ impl History {
     }
 
     fn paused_since(&self) -> Option<u64> {
-        let is_paused = |len: &usize| !self.upto(*len).causes().is_empty();
+        self.since(|history| !history.causes().is_empty())
+    }
+
+    fn frozen_since(&self) -> Option<u64> {
+        self.since(Self::is_frozen)
+    }
+
+    /// Since which event something has been so, if it is.
+    fn since(&self, is_so: fn(&Self) -> bool) -> Option<u64> {
         let mut first = self.events.len();
-        if !is_paused(&first) {
+        if !is_so(self) {
             return None;
         }
-        while first > 1 && is_paused(&(first - 1)) {
+        while first > 1 && is_so(&self.upto(first - 1)) {
             first -= 1;
         }
         Some(self.events[first - 1].0)
@@ -255,39 +287,30 @@ impl History {
     /// The last event of a kind, moved by what held the connection up since.
     fn moved(&self, is_it: fn(Event) -> bool) -> Option<u64> {
         let place = self.events.iter().rposition(|(_, event)| is_it(*event))?;
-        Some(self.events[place].0 + self.held_since(place))
+        Some(self.events[place].0 + self.held_after(Some(place)))
     }
 
-    fn held_since(&self, place: usize) -> u64 {
-        let since = self.events[place..].to_vec();
-        Self { events: since }.sum(|event| match event {
-            Event::Held(ticks) => ticks,
-            _ => 0,
-        })
+    /// What was given back after an event, or in all.
+    fn held_after(&self, place: Option<usize>) -> u64 {
+        self.held[place.map_or(0, |place| place + 1)..].iter().sum()
     }
 
     fn message_since(&self) -> u64 {
         let last = self.moved(|event| matches!(event, Event::Message));
-        last.unwrap_or_else(|| self.held_since(0))
+        last.unwrap_or_else(|| self.held_after(None))
     }
 
     /// Since when there is a window, and whether it is the second of a look.
     fn window(&self) -> (u64, bool) {
-        let begins = |event: Event| {
-            matches!(
-                event,
-                Event::Message | Event::Window | Event::Look(CloseReason::Trickle)
-            )
-        };
-        let place = self.events.iter().rposition(|(_, event)| begins(*event));
+        let place = self.window_at;
         let (at, event) = place.map_or((0, Event::Window), |place| self.events[place]);
-        let since = at + self.held_since(place.unwrap_or(0));
+        let since = at + self.held_after(place);
         (since, matches!(event, Event::Look(_)))
     }
 
     fn last_read(&self) -> u64 {
         let last = self.moved(|event| matches!(event, Event::Read(_)));
-        last.unwrap_or_else(|| self.held_since(0))
+        last.unwrap_or_else(|| self.held_after(None))
     }
 
     /// Which deadline has come by `now`, after having waited for its ring for `frozen`?

@@ -5,34 +5,12 @@
 
 use std::time::Duration;
 
-use super::slots::{Place, Slot};
+use super::slots::Place;
 use super::{Reactor, tick_of, tick_time};
 use crate::close::{CloseReason, PauseCause, Reason};
-use crate::conn::{Tick, has_come};
 use crate::net::Net;
 use crate::policy::{OF_SPENT_STAGING, Unfinished, is_victim};
 use crate::status::Pauses;
-
-/// The causes under which a connection's own clocks stand still, and which it hears of when they end.
-const FREEZING: [PauseCause; 2] = [PauseCause::Operator, PauseCause::Rate];
-
-/// What the end of a cause gives back to the clocks. Time in which two held it up at once is given back
-/// with the one that ends last.
-fn gives_back<S>(slot: &mut Slot<S>, cause: PauseCause, now: Tick) -> Tick {
-    if !FREEZING.contains(&cause) {
-        return 0;
-    }
-    let is_held = |other: &&PauseCause| **other != cause && slot.conn.is_paused_by(**other);
-    let other = FREEZING.iter().find(is_held).map(|other| other.index());
-    let paused_at = slot.conn.more().paused_at;
-    let began = paused_at[cause.index()];
-    let until = other.map_or(now, |other| paused_at[other]);
-    if has_come(until, began) {
-        until.wrapping_sub(began)
-    } else {
-        0
-    }
-}
 
 /// Connections that are called in one turn because staging has room again, and holders of staging that are
 /// looked at in one.
@@ -162,12 +140,12 @@ impl<N: Net> Reactor<N> {
     pub(super) fn pauses_so_far(&self, key: u32) -> Vec<(PauseCause, Pauses)> {
         let slot = &self.slots[key];
         let waited = self.waited(key);
-        let present = |cause| match (cause, slot.conn.seldom()) {
-            (PauseCause::Ring, _) => waited,
-            (cause, Some(more)) if slot.conn.is_paused_by(cause) => {
-                tick_time(self.tick.wrapping_sub(more.paused_at[cause.index()]))
+        let present = |cause| match cause {
+            PauseCause::Ring => waited,
+            cause => {
+                let took = slot.conn.paused_for(cause, self.tick);
+                took.map_or(Duration::ZERO, tick_time)
             }
-            _ => Duration::ZERO,
         };
         let so_far = |cause: &PauseCause| {
             let mut pauses = slot.pauses(*cause);
@@ -183,19 +161,15 @@ impl<N: Net> Reactor<N> {
     /// Books the pause by a cause that is about to end.
     fn book_pause(&mut self, key: u32, cause: PauseCause) {
         let slot = &mut self.slots[key];
-        if !slot.conn.is_paused_by(cause) {
+        let Some(took) = slot.conn.paused_for(cause, self.tick) else {
             return;
-        }
-        let took = self
-            .tick
-            .wrapping_sub(slot.conn.more().paused_at[cause.index()]);
-        let held = gives_back(slot, cause, self.tick);
-        slot.conn.handle_held(held);
-        slot.add_pause(cause, tick_time(took));
-        self.counters.add_pause(cause, tick_time(took));
+        };
+        let took = tick_time(took);
+        slot.add_pause(cause, took);
+        self.counters.add_pause(cause, took);
         if cause == PauseCause::Rate {
             let scope = self.held_by(key);
-            self.counters.add_wait_for_rate(scope, tick_time(took));
+            self.counters.add_wait_for_rate(scope, took);
         }
         if cause == PauseCause::Staging {
             self.counters.held_by_staging.sub(1);
@@ -329,7 +303,6 @@ impl<N: Net> Reactor<N> {
     pub(super) fn hold(&mut self, key: u32, cause: PauseCause) {
         let slot = &mut self.slots[key];
         if slot.conn.handle_pause(cause, self.tick) {
-            slot.conn.more().paused_at[cause.index()] = self.tick;
             self.leave_rest(key);
             if cause == PauseCause::Rate {
                 self.counters.hold_for_rate(self.held_by(key));
@@ -342,12 +315,7 @@ impl<N: Net> Reactor<N> {
 
     pub(super) fn resume(&mut self, key: u32, cause: PauseCause) {
         self.book_pause(key, cause);
-        let slot = &mut self.slots[key];
-        // What a rate took is given back; were its window to begin anew each time, a trickler that waits in
-        // its listener's line would never be weighed.
-        if slot.conn.handle_resume(cause) && cause != PauseCause::Rate {
-            slot.conn.handle_window(self.tick);
-        }
+        self.slots[key].conn.handle_resume(cause, self.tick);
         self.line_up(key);
         // Another cause may hold it still, under which its clocks run.
         self.rearm(key);

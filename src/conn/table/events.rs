@@ -152,7 +152,7 @@ impl Event {
                 conn.handle_cut(2, 1, staged);
             }
             Self::Pause(cause) => return conn.handle_pause(cause, now).to_string(),
-            Self::Resume(cause) => return conn.handle_resume(cause).to_string(),
+            Self::Resume(cause) => conn.handle_resume(cause, now),
             Self::Held => conn.handle_held(HELD),
             Self::Fin => conn.handle_fin(now),
             Self::Reset => conn.handle_reset(now),
