@@ -288,25 +288,31 @@ impl Conn {
     }
 
     /// Begins to close, unless it has begun: the first reason stands, but for a peer that does not deserve
-    /// to be delivered any more: its own fault takes the place of our reason. Returns whether the farewell
-    /// is another one now.
+    /// to be delivered any more: its own fault takes the place of our reason. Of two ends the sooner one holds.
+    /// Returns whether the farewell is another one now.
     pub(crate) fn handle_close(&mut self, reason: CloseReason, until: Tick) -> bool {
-        match self.state {
-            State::Open | State::Paused { .. } => {
-                self.enter(State::Draining { reason, until });
-                true
-            }
+        let (reason, until) = match self.state {
+            State::Open | State::Paused { .. } => (reason, until),
             State::Draining {
                 reason: first,
-                until,
-            } if (first.farewell(), reason.farewell())
-                == (Farewell::Deliver, Farewell::Discard) =>
-            {
-                self.enter(State::Draining { reason, until });
-                true
+                until: before,
+            } => {
+                let until = if has_come(before, until) {
+                    until
+                } else {
+                    before
+                };
+                if (first.farewell(), reason.farewell()) != (Farewell::Deliver, Farewell::Discard) {
+                    let reason = first;
+                    self.state = State::Draining { reason, until };
+                    return false;
+                }
+                (reason, until)
             }
-            State::Draining { .. } | State::Closed { .. } => false,
-        }
+            State::Closed { .. } => return false,
+        };
+        self.enter(State::Draining { reason, until });
+        true
     }
 
     /// The descriptor is closed. Returns the reason that stands: the one that was given first.

@@ -310,15 +310,15 @@ fn the_first_reason_to_close_stands() {
     assert!(conn.handle_close(CloseReason::Age, 30));
     assert!(!conn.handle_close(CloseReason::Operator, 40));
     conn.handle_pause(PauseCause::Operator, 25);
+    let until = |until| State::Draining {
+        reason: CloseReason::Age,
+        until,
+    };
+    assert_eq!(conn.state(), until(30));
+    assert!(!conn.handle_close(CloseReason::Shutdown, 28));
+    assert_eq!(conn.state(), until(28), "of two ends the sooner one holds");
     assert_eq!(
-        conn.state(),
-        State::Draining {
-            reason: CloseReason::Age,
-            until: 30
-        }
-    );
-    assert_eq!(
-        conn.handle_timeout(&CLOCKS, 0, 30),
+        conn.handle_timeout(&CLOCKS, 0, 28),
         Expired::End(CloseReason::Age)
     );
     conn.handle_end(CloseReason::Eof);

@@ -118,7 +118,7 @@ fn apply(conn: &mut Conn, event: Event, now: Tick, born: Tick, before: &History,
         Event::Fin => conn.handle_fin(now),
         Event::Reset => conn.handle_reset(now),
         Event::Close(reason, until) => {
-            let is_new = before.stage() != after.stage();
+            let is_new = before.farewell() != after.farewell();
             assert_eq!(conn.handle_close(reason, at(born, until)), is_new);
         }
         Event::End(reason) => _ = conn.handle_end(reason),
@@ -207,18 +207,27 @@ impl History {
         cuts.next_back().unwrap_or((0, false))
     }
 
-    /// The first reason stands, but a peer's own fault takes the place of a reason that delivers.
+    /// How it leaves, if it is about to.
+    fn farewell(&self) -> Option<Farewell> {
+        match self.stage() {
+            Stage::Leaving(reason, _) => Some(reason.farewell()),
+            Stage::Here | Stage::Gone(_) => None,
+        }
+    }
+
+    /// The first reason stands, but a peer's own fault takes the place of a reason that delivers; of two ends
+    /// the sooner one holds.
     fn stage(&self) -> Stage {
         let mut stage = Stage::Here;
         for (_, event) in &self.events {
             stage = match (stage, *event) {
                 (Stage::Here, Event::Close(reason, until)) => Stage::Leaving(reason, until),
                 (Stage::Here, Event::End(reason)) => Stage::Gone(reason),
-                (Stage::Leaving(first, until), Event::Close(reason, _))
-                    if first.farewell() == Farewell::Deliver
-                        && reason.farewell() == Farewell::Discard =>
-                {
-                    Stage::Leaving(reason, until)
+                (Stage::Leaving(first, before), Event::Close(reason, until)) => {
+                    let is_fault = first.farewell() == Farewell::Deliver
+                        && reason.farewell() == Farewell::Discard;
+                    let reason = if is_fault { reason } else { first };
+                    Stage::Leaving(reason, until.min(before))
                 }
                 (Stage::Leaving(first, _), Event::End(_)) => Stage::Gone(first),
                 (stage, _) => stage,
@@ -387,10 +396,7 @@ impl History {
                 "{self:?}"
             );
         }
-        let farewell = match stage {
-            Stage::Leaving(reason, _) => Some(reason.farewell()),
-            _ => None,
-        };
+        let farewell = self.farewell();
         let is_served = causes.is_empty() && farewell.is_none_or(|f| f == Farewell::Deliver);
         assert_eq!(conn.may_be_served(), is_served, "{self:?}");
         assert_eq!(conn.is_discarding(), farewell == Some(Farewell::Discard));

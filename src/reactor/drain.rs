@@ -141,9 +141,11 @@ impl<N: Net> Reactor<N> {
             Phase::Draining {
                 half: read_until,
                 deadline: ends,
-                ..
+                untold,
             } => {
-                *read_until = half.min(*read_until);
+                if half < *read_until {
+                    (*read_until, *untold) = (half, Some(0));
+                }
                 *ends = deadline.min(*ends);
                 return;
             }

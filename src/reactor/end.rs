@@ -33,7 +33,7 @@ impl<N: Net> Reactor<N> {
         }
         self.book_pauses(key);
         if !self.slots[key].conn.handle_close(reason, until) {
-            return;
+            return self.rearm(key);
         }
         if let Some(stream) = &self.slots[key].stream {
             self.net.finish(stream);

@@ -224,6 +224,27 @@ fn a_drain_waits_for_descriptors_no_longer_than_half_of_its_time() {
     assert_eq!(stage.reactor.turn(None).unwrap(), Turn::Ended);
 }
 
+#[test]
+fn whoever_is_leaving_is_read_until_half_of_the_drain_that_ends_first() {
+    let clocks = Clocks {
+        linger: 5_000,
+        ..CLOCKS
+    };
+    let mut stage = Stage::new(clocks, 4096, EAGAIN);
+    stage.connect(3);
+    stage.reactor.begin_close(0, CloseReason::Operator);
+    stage.reactor.begin_close(1, CloseReason::Idle);
+    stage.reactor.begin_drain(TICK * 4000);
+    stage.turn();
+    stage.reactor.begin_drain(TICK * 400);
+    stage.turn();
+    stage.at(199);
+    stage.turn();
+    assert_eq!(stage.reactor.counters.open.read(), 3);
+    stage.at(202);
+    assert_eq!(stage.reactor.turn(None).unwrap(), Turn::Ended);
+}
+
 /// It waited for its ring for longer than its idle time, which took its entry from the wheel; then it
 /// waits for staging, where its clocks run.
 #[test]

@@ -371,6 +371,13 @@ impl Clocks {
             return;
         }
         if reason.is_some() {
+            // Everybody is told of a drain, and again of one that is cut short.
+            if let Some(until) = sight.read_until
+                && self.drains.contains(&sight.reactor)
+            {
+                let by = until.max(sight.now);
+                clock.leaves_by = clock.leaves_by.map(|before| before.min(by));
+            }
             let excuse = clock.excuse + 3 * TICK;
             let late = clock.leaves_by.is_some_and(|by| sight.now > by + excuse);
             assert!(!late, "{who}: its farewell never ends: {clock:?}");
