@@ -250,6 +250,25 @@ fn begun(bytes: usize) -> Conn {
 }
 
 #[test]
+fn what_few_need_is_not_made_for_others() {
+    let mut conn = Conn::new(0);
+    conn.handle_read(7, 1);
+    conn.handle_cut(3, 0, 4);
+    assert!(conn.seldom().is_none());
+    conn.handle_cut(0, 4, 0);
+    assert!(conn.seldom().is_some());
+}
+
+#[test]
+fn a_window_counts_what_was_staged_and_not_what_was_published_or_discarded() {
+    let mut conn = begun(100);
+    conn.handle_cut(20, 50, 30);
+    conn.handle_read(5, 1);
+    conn.handle_message(1);
+    assert_eq!(conn.window_bytes(), 35);
+}
+
+#[test]
 fn an_unfinished_message_is_weighed_window_by_window() {
     let mut conn = begun(7);
     assert_eq!(conn.poll_timeout(&WINDOW, false), Some(1250));
@@ -380,6 +399,14 @@ fn age_comes_in_every_state_that_is_not_closing() {
             conn.handle_timeout(&CLOCKS, 5000, 1000),
             Expired::Close(CloseReason::Age)
         );
+    }
+}
+
+#[test]
+fn who_came_together_grows_older_by_up_to_a_tenth() {
+    for (spread, age) in [(0, 1000), (1, 1000), (128, 1050), (255, 1099)] {
+        let conn = Conn::new(7).spread(spread);
+        assert_eq!(conn.poll_timeout(&CLOCKS, true), Some(7 + age));
     }
 }
 
