@@ -230,6 +230,8 @@ fn a_message_has_been_coming_for_its_own_time_and_not_for_ours() {
     assert_eq!(conn.message_took(0, 125), 125);
     assert_eq!(conn.message_took(125, 250), 125, "it waited for its ring");
     assert_eq!(conn.message_took(126, 125), 0, "not for less than nothing");
+    assert_eq!(conn.message_took(0, (1 << 31) - 1), (1 << 31) - 1);
+    assert_eq!(conn.message_took(1 << 31, 0), 0, "by the most of all");
 }
 
 const WINDOW: Clocks = Clocks {
@@ -408,6 +410,33 @@ fn who_came_together_grows_older_by_up_to_a_tenth() {
         let conn = Conn::new(7).spread(spread);
         assert_eq!(conn.poll_timeout(&CLOCKS, true), Some(7 + age));
     }
+}
+
+#[test]
+fn a_read_between_messages_puts_off_what_is_set_unless_it_is_idle_sooner() {
+    let read = |published, staged| {
+        let mut conn = open();
+        conn.handle_read(4, 20);
+        conn.handle_cut(published, 0, staged);
+        conn
+    };
+    let between = read(4, 0);
+    for (set, is_put_off) in [(119, true), (120, true), (121, false)] {
+        assert_eq!(between.is_put_off(&CLOCKS, set), is_put_off, "{set}");
+    }
+    assert!(
+        !read(0, 4).is_put_off(&CLOCKS, 119),
+        "its message has a time"
+    );
+    let mut skipping = read(4, 0);
+    *skipping.partial_mut() = Partial::SkipCount(7);
+    assert!(
+        !skipping.is_put_off(&CLOCKS, 119),
+        "and so has what is skipped"
+    );
+    let mut paused = read(4, 0);
+    paused.handle_pause(PauseCause::Staging, 21);
+    assert!(!paused.is_put_off(&CLOCKS, 119));
 }
 
 #[test]
