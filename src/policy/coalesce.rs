@@ -412,6 +412,34 @@ mod tests {
         assert!(is_apart(1_000_032));
     }
 
+    #[test]
+    fn naps_are_worth_it_if_seven_eighths_come_in_less_than_two_fifths_of_the_looks() {
+        let found = |bytes, looks, micros| Found {
+            bytes,
+            looks,
+            micros,
+        };
+        let without = found(8000, 500, 10_000);
+        let is_worth_it = |bytes, looks, micros| found(bytes, looks, micros).is_worth_it(&without);
+        assert!(is_worth_it(7000, 174, 10_000));
+        assert!(!is_worth_it(7000, 175, 10_000), "two fifths for each byte");
+        assert!(!is_worth_it(6999, 1, 10_000));
+        assert!(is_worth_it(14_000, 349, 20_000), "in twice the time");
+        assert!(!is_worth_it(13_999, 1, 20_000));
+    }
+
+    #[test]
+    fn a_window_counts_turns_that_found_something_and_says_nothing_after_a_pause() {
+        let mut window = Window::new(micros(7));
+        window.add(0, 0);
+        window.add(3, 100);
+        window.add(1, 20);
+        let over = micros(7) + 2 * FOR;
+        assert_eq!(window.found(over), None);
+        let found = window.found(over - micros(1)).unwrap();
+        assert_eq!((found.bytes, found.looks, found.micros), (120, 2, 19_999));
+    }
+
     /// What sends: so many events in each turn without naps, which takes so many microseconds, and so much of the bytes
     /// that come without naps while there are some.
     struct Sender<F> {

@@ -236,14 +236,16 @@ mod tests {
         fairness.handle_time(s(7));
         fairness.handle_read(&mut one, 10);
         fairness.handle_time(s(8));
+        assert_eq!(fairness.second(), 8);
         assert_eq!(fairness.of(8), Shares::default());
         assert_eq!(fairness.of(7).bytes, 10);
         fairness.handle_read(&mut one, 3);
         fairness.handle_read(&mut other, 3);
         assert_eq!(fairness.of(8).index(), Some(1.0), "what was is forgotten");
         fairness.handle_time(s(100));
+        fairness.handle_time(s(200));
         assert_eq!(fairness.of(7), Shares::default());
-        assert_eq!(fairness.of(8).bytes, 6);
+        assert_eq!(fairness.of(8).bytes, 6, "nothing was read since");
     }
 
     #[test]
@@ -261,6 +263,17 @@ mod tests {
         assert!((until(2) - 4.0 / 5.0).abs() < 1e-6, "{}", until(2));
         assert_eq!(until(2), until(3), "who was alone");
         assert_eq!(fairness.mean_until(0), fairness.mean);
+    }
+
+    #[test]
+    fn the_index_of_several_reactors_counts_by_their_connections() {
+        let mean = |effective, connections| Mean {
+            effective,
+            connections,
+        };
+        let mut all = mean(1.0, 2.0);
+        all.merge(&mean(3.0, 4.0));
+        assert_eq!(all, mean(4.0, 6.0));
     }
 
     #[test]

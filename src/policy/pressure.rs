@@ -77,6 +77,7 @@ mod tests {
         assert!(!pressure.look(true, s(100)));
         assert_eq!(pressure.poll_timeout(), Some(s(110)));
         assert!(!pressure.look(true, s(109)));
+        assert_eq!(pressure.poll_timeout(), Some(s(110)));
         assert!(pressure.look(true, s(110)));
         assert_eq!(pressure.poll_timeout(), None);
         assert!(pressure.look(false, s(200)), "not at once");

@@ -178,6 +178,7 @@ mod tests {
         assert_eq!(progress.look(100, (0, 0), s(1)), s(0), "it has just come");
         assert_eq!(progress.look(200, (0, 0), s(3)), s(2));
         assert_eq!(progress.look(200, (0, 0), s(8)), s(7));
+        assert_eq!((progress.still(), progress.is_stalled()), (s(7), false));
         assert_eq!(progress.look(200, (1, 0), s(9)), s(0), "a little is enough");
         assert_eq!(progress.look(200, (1, 0), s(10)), s(1));
         assert_eq!(
@@ -188,6 +189,32 @@ mod tests {
         assert_eq!(progress.look(200, (200, 0), s(11)), s(0), "nothing waits");
         assert_eq!(progress.look(200, (200, 0), s(100)), s(0));
         assert_eq!(progress.poll_timeout(), None);
+        assert!(progress.is_quiet(200));
+        assert!(!progress.is_quiet(201), "something was published");
+    }
+
+    #[test]
+    fn a_consumer_is_stalled_when_its_time_has_passed_and_not_before() {
+        let mut progress = Progress::new(STALL);
+        for (now, is_stalled) in [(0, false), (5, false), (9, false), (10, true), (11, true)] {
+            progress.look(100, (0, 0), s(now));
+            assert_eq!(progress.is_stalled(), is_stalled, "{now}");
+            assert!(!progress.is_quiet(100), "somebody waits for it");
+        }
+        let mut never = Progress::new(None);
+        (0..100).for_each(|now| _ = never.look(100, (0, 0), s(now)));
+        assert!(!never.is_stalled());
+    }
+
+    #[test]
+    fn of_many_positions_each_two_become_one() {
+        let mut progress = Progress::new(STALL);
+        for n in 1..=MARKS as u64 + 1 {
+            progress.look(n, (0, 0), s(n));
+        }
+        assert_eq!(progress.trail.marks.len(), MARKS / 2 + 1);
+        progress.look(MARKS as u64 + 1, (2, 0), s(99));
+        assert_eq!(progress.oldest(), Some(s(3)));
     }
 
     #[test]
