@@ -58,6 +58,18 @@ fn a_burst_smaller_than_a_read_or_a_message_holds_nobody_for_ever() {
 }
 
 #[test]
+fn a_limit_is_kept_by_others_that_let_less_through_at_once() {
+    let messages = |burst| Limit::messages(1, Duration::from_secs(burst));
+    // 10 of a full bucket and one that was drawn before.
+    let outer = messages(10);
+    for (burst, is_kept) in [(10, false), (14, false), (15, true)] {
+        assert_eq!(messages(burst).is_kept_by(&[outer]), is_kept, "{burst}");
+    }
+    assert!(!messages(25).is_kept_by(&[outer, outer]));
+    assert!(messages(26).is_kept_by(&[outer, outer]));
+}
+
+#[test]
 fn a_clock_that_goes_back_gives_nothing_away_and_holds_nobody_longer() {
     let limit = Limit::bytes(1000, second());
     let mut bucket = Bucket::default();
