@@ -72,9 +72,14 @@ impl Notes {
 
     /// A report among the lines, unless the one before it is there still.
     pub(crate) fn report(&self, report: Report) {
-        let waits = self.reporting.swap(true, Ordering::Relaxed);
-        if waits || self.queue.try_send(Note::Report(Box::new(report))).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        let is_new = !self.reporting.swap(true, Ordering::Relaxed);
+        if is_new && self.queue.try_send(Note::Report(Box::new(report))).is_ok() {
+            return;
+        }
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        if is_new {
+            // It found no room, and the next one may.
+            self.reporting.store(false, Ordering::Relaxed);
         }
     }
 
@@ -146,5 +151,31 @@ fn write(lines: &Receiver<Note>, lost: &AtomicU64, reporting: &AtomicBool) {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::report::Program;
+
+    #[test]
+    fn a_report_that_found_the_queue_full_does_not_keep_the_next_one_away() {
+        let (queue, lines) = sync_channel(1);
+        let notes = Notes {
+            queue,
+            lost: Arc::default(),
+            reporting: Arc::default(),
+            verbose: false,
+        };
+        let report = || Report::last(&fanin::Snapshot::default(), &Program::default());
+        notes.say("a line that nobody has read");
+        notes.report(report());
+        assert_eq!(notes.lost.load(Ordering::Relaxed), 1);
+        lines.recv().unwrap();
+        notes.report(report());
+        assert!(matches!(lines.recv(), Ok(Note::Report(_))));
+        notes.report(report());
+        assert!(lines.try_recv().is_err(), "one at a time");
     }
 }

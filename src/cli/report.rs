@@ -292,12 +292,17 @@ fn unix(at: SystemTime) -> f64 {
 pub(crate) fn look(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() => open_special(path).map(drop),
-        Ok(_) => beside(path).and_then(|(beside, _)| fs::remove_file(beside)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            beside(path).and_then(|(beside, _)| fs::remove_file(beside))
-        }
-        Err(error) => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => beside(&named(path)).and_then(|(beside, _)| fs::remove_file(beside)),
     }
+}
+
+/// What a link names.
+fn named(path: &Path) -> PathBuf {
+    // What is not there yet is named all the same.
+    fs::canonicalize(path)
+        .or_else(|_| Ok(path.with_file_name(fs::read_link(path)?)))
+        .unwrap_or_else(|_: io::Error| path.to_owned())
 }
 
 /// A file is replaced; a link stays, and what it names is replaced; a pipe or a device is written into.
@@ -305,7 +310,7 @@ fn replace(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> 
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return write(&mut open_special(path)?);
     }
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = named(path);
     let (beside, mut file) = beside(&path)?;
     let written = write(&mut file)
         .and_then(|()| file.sync_all())
@@ -400,6 +405,20 @@ mod tests {
         replace(&link, |file| file.write_all(b"3")).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "3");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+        // A file is made where the link leads, and not beside the link.
+        let elsewhere = folder.join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        for target in [elsewhere.join("absolute"), "elsewhere/relative".into()] {
+            fs::remove_file(&link).unwrap();
+            std::os::unix::fs::symlink(&target, &link).unwrap();
+            look(&link).unwrap();
+            replace(&link, |file| file.write_all(b"4")).unwrap();
+            assert_eq!(fs::read_to_string(folder.join(&target)).unwrap(), "4");
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        }
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("nowhere/at-all", &link).unwrap();
+        look(&link).unwrap_err();
         fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -41,7 +41,7 @@ impl Shared {
         let stdout = io::stdout();
         if was_closed(stdout.as_fd()) {
             return Err(io::Error::other(
-                "it is closed (`--sink null` throws messages away)",
+                "it is closed, or /dev/null opened for reading too (`--sink null` throws messages away)",
             ));
         }
         let fd = match of_our_own(stdout.as_fd()) {
@@ -85,7 +85,7 @@ fn append(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// A closed descriptor of the first three is opened by Rust's runtime before `main`: /dev/null, for reading
-/// and writing. A shell's `>/dev/null` is for writing alone.
+/// and writing. A shell's `>/dev/null` is for writing alone; Python's `DEVNULL` cannot be told apart.
 fn was_closed(fd: BorrowedFd<'_>) -> bool {
     let flags = rustix::fs::fcntl_getfl(fd).map(|flags| flags & OFlags::ACCMODE);
     let device = rustix::fs::fstat(fd).map(|stat| stat.st_rdev);

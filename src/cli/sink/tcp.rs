@@ -269,7 +269,18 @@ fn open_one(address: SocketAddr, stop: &Stop) -> io::Result<TcpStream> {
         }
         other => other?,
     }
+    refuse_itself(&socket, address)?;
     Ok(socket.into())
+}
+
+/// Where nobody listens at a port of those that outgoing connections are given, one may meet itself.
+fn refuse_itself(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    match socket.local_addr()?.as_socket() == Some(address) {
+        true => Err(io::Error::other(
+            "connected to itself: nobody listens there",
+        )),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -295,6 +306,21 @@ mod tests {
     fn write(tcp: &mut Tcp, bytes: &[u8]) {
         tcp.link.connect().unwrap();
         tcp.link.write(&mut [IoSlice::new(bytes)]).unwrap();
+    }
+
+    #[test]
+    fn a_connection_that_meets_itself_is_none() {
+        let connected = |to: Option<SocketAddr>| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+            socket.bind(&any.into()).unwrap();
+            let to = to.unwrap_or_else(|| socket.local_addr().unwrap().as_socket().unwrap());
+            socket.connect(&to.into()).unwrap();
+            refuse_itself(&socket, to)
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(connected(Some(listener.local_addr().unwrap())).is_ok());
+        assert!(connected(None).is_err());
     }
 
     #[test]
