@@ -197,8 +197,6 @@ reasons! {
     RefuseReason {
         /// The process or the system had no descriptor left; the reserve one was used to tell the peer.
         Descriptors => "descriptors",
-        /// The peer was gone, or the kernel failed, between its handshake and our setting it up.
-        Setup => "setup",
         /// The whole is draining and every slot is taken.
         Shutdown => "shutdown",
         /// Every place is taken, of the whole or of its listener, and the policy at the limit is to refuse.
