@@ -144,13 +144,19 @@ impl Lane {
         self.service() == Service::Waits
     }
 
+    /// Who is served next, if anybody is now.
+    pub(crate) fn next(&self) -> Option<u32> {
+        match self.service() {
+            // What is owed comes first, for it is older.
+            Service::Publishes => self.owing.head().or_else(|| self.fifo.head()),
+            Service::Waits => None,
+            Service::Discards => self.fifo.head(),
+        }
+    }
+
     /// Is there somebody to be served now?
     pub(crate) fn has_work(&self) -> bool {
-        match self.service() {
-            Service::Publishes => !self.fifo.is_empty() || !self.owing.is_empty(),
-            Service::Waits => false,
-            Service::Discards => !self.fifo.is_empty(),
-        }
+        self.next().is_some()
     }
 
     /// What may wait for a consumer that sleeps on.
@@ -197,11 +203,6 @@ impl Lane {
     pub(crate) fn check_wake(&self, goes_on: bool) {
         let is_left = self.wake_owed.is_some();
         assert!(!is_left || self.may_leave_asleep(goes_on), "left asleep");
-    }
-
-    /// Who is served next while it flows: what is owed comes first, for it is older.
-    pub(crate) fn next(&self) -> Option<u32> {
-        self.owing.head().or_else(|| self.fifo.head())
     }
 
     /// Who has been waiting for room for the longest time.

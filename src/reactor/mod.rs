@@ -510,11 +510,10 @@ impl<N: Net> Reactor<N> {
     /// Serves whoever is next at a ring. `None`: nobody is to be served now.
     fn serve_next(&mut self, lane_place: usize) -> Option<Served> {
         let lane = &self.lanes[lane_place];
-        let key = match lane.service() {
-            Service::Publishes => lane.next()?,
-            Service::Waits => return None,
-            Service::Discards => return lane.fifo.head().map(|key| self.serve_full(key)),
-        };
+        let key = lane.next()?;
+        if lane.service() == Service::Discards {
+            return Some(self.serve_full(key));
+        }
         if lane.is_high() && self.block_lane(lane_place) {
             return Some(Served::Out);
         }
@@ -529,7 +528,8 @@ impl<N: Net> Reactor<N> {
 
     /// Never inside the batch of events: a later one may still name the old tenant.
     fn free_dead(&mut self) {
-        for key in std::mem::take(&mut self.dead) {
+        let mut dead = std::mem::take(&mut self.dead);
+        for key in dead.drain(..) {
             let slot = self.slots.remove(key);
             self.lanes[usize::from(slot.consumer)].connections -= 1;
             self.admission.leave(usize::from(slot.listener));
@@ -537,6 +537,7 @@ impl<N: Net> Reactor<N> {
                 rates.close(key);
             }
         }
+        self.dead = dead;
     }
 
     fn note_gauges(&mut self) {
