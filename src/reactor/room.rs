@@ -115,12 +115,10 @@ impl<N: Net> Reactor<N> {
     /// No place is free for who waits at this listener, if anybody does.
     pub(super) fn wait_for_room(&mut self, place: usize) {
         let listening = &mut self.listeners[place];
-        if self.at_limit == AtLimit::Evict && self.phase == Phase::Running {
-            let is_awaited = |socket| self.net.is_awaited(socket);
-            if !listening.socket.as_ref().is_some_and(is_awaited) {
-                // Nobody is evicted for nobody. Whoever comes next raises an edge.
-                return listening.machine.handle_empty();
-            }
+        let is_awaited = |socket| self.net.is_awaited(socket);
+        if !listening.socket.as_ref().is_some_and(is_awaited) {
+            // Nobody waits, and nobody is evicted for nobody. Whoever comes next raises an edge.
+            return listening.machine.handle_empty();
         }
         listening.machine.handle_full();
         for _ in 0..MOST_WRONG {
