@@ -51,8 +51,8 @@ pub struct Config {
     pub reactors: usize,
     /// Bytes of each ring, a power of two; `None`: the smallest of at least 4 MiB that fits
     /// `max_message`. As long as its consumer keeps up, a ring is begun anew after some 256 KiB more than
-    /// [`Budgets::bytes`], so that it stays in the cache; not under [`OnFull::Discard`], where it has all of its
-    /// room at any time.
+    /// [`Budgets::bytes`], and a quarter of the ring more where [`Reactor::run`](crate::Reactor::run) turns it, so that it
+    /// stays in the cache; not under [`OnFull::Discard`], where it has all of its room at any time.
     pub ring_bytes: Option<usize>,
     /// Where a full ring resumes, in bytes; `None`: half of the ring.
     pub ring_low_bytes: Option<usize>,
@@ -168,7 +168,8 @@ pub struct Deadlines {
     /// Connected for so long: closed, what it has sent is read first. Up to a tenth later, by the
     /// connection, so that those who came at once do not all come again at once.
     pub age: Option<Duration>,
-    /// How long a closing connection may go on sending.
+    /// How long a closing connection may go on sending. Where what it sends is delivered, the time in which its ring is
+    /// full does not count, but in a drain.
     pub linger: Duration,
 }
 

@@ -76,12 +76,11 @@ impl Checked {
 
 type Rule = fn(&Config) -> Option<NeverFires>;
 
-const DEADLINES: [Rule; 5] = [
-    |c| outlived("deadlines.idle", c.deadlines.idle, c, Duration::ZERO),
-    |c| outlived("deadlines.message", c.deadlines.message, c, Duration::ZERO),
-    // Who is closed for its age is read on for as long as it may linger, and may stall meanwhile.
-    |c| outlived("deadlines.stall", c.deadlines.stall, c, c.deadlines.linger),
-    |c| outlived("least_rate.window", window(c), c, Duration::ZERO),
+/// Not of how long a connection may stall: who is closed for its age waits on where its ring is full.
+const DEADLINES: [Rule; 4] = [
+    |c| outlived("deadlines.idle", c.deadlines.idle, c),
+    |c| outlived("deadlines.message", c.deadlines.message, c),
+    |c| outlived("least_rate.window", window(c), c),
     too_late_for_its_message,
 ];
 
@@ -94,11 +93,10 @@ fn outlived(
     setting: &'static str,
     deadline: Option<Duration>,
     config: &Config,
-    after: Duration,
 ) -> Option<NeverFires> {
     let (deadline, age) = (deadline?, config.deadlines.age?);
     let oldest = age.saturating_add(age / 10);
-    (deadline >= oldest.saturating_add(after)).then(|| NeverFires {
+    (deadline >= oldest).then(|| NeverFires {
         setting,
         first: "deadlines.age",
         reason: format!(

@@ -33,6 +33,9 @@
 //! back when none of those that freeze is left, and a ring says afterwards for how long it was full
 //! ([`Conn::handle_held`]).
 //!
+//! So does the time in which somebody who is leaving is read to its end, while its ring is full: its reason said that
+//! what it has sent is delivered. Only a drain's end waits for nobody.
+//!
 //! A full ring is a state of the ring, and pauses thousands at once in O(1): so this cause alone is not
 //! in the machine, which only hears how long it waited. The stall clock is the ring's too: its FIFO is
 //! in the order of waiting.
@@ -116,6 +119,14 @@ const _: () = assert!(size_of::<Conn>() <= 64);
 /// Has `deadline` come at `now`? Ticks wrap after 397 days.
 pub(crate) fn has_come(now: Tick, deadline: Tick) -> bool {
     now.wrapping_sub(deadline) < 1 << 31
+}
+
+/// The earlier of two deadlines.
+pub(crate) fn sooner(a: Option<Tick>, b: Option<Tick>) -> Option<Tick> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if has_come(a, b) { b } else { a }),
+        (a, b) => a.or(b),
+    }
 }
 
 /// Of two that come at once, the first.
@@ -266,6 +277,9 @@ impl Conn {
         let later = |at: Tick| at.wrapping_add(ticks);
         self.last_read = later(self.last_read);
         self.message_since = later(self.message_since);
+        if let State::Draining { until, .. } = &mut self.state {
+            *until = later(*until);
+        }
         let Some(more) = &mut self.more else { return };
         more.idle_looked = more.idle_looked.map(later);
         more.message_looked = more.message_looked.map(later);
@@ -358,7 +372,7 @@ impl Conn {
     /// Which deadline has come? `frozen` is for how long it has been waiting for its ring.
     pub(crate) fn handle_timeout(&self, clocks: &Clocks, frozen: Tick, now: Tick) -> Expired {
         if let State::Draining { reason, until } = self.state {
-            return if has_come(now, until) {
+            return if has_come(now, until.wrapping_add(frozen)) {
                 Expired::End(reason)
             } else {
                 Expired::Nothing
@@ -417,7 +431,7 @@ impl Conn {
     /// waits for its ring, and only age runs here.
     pub(crate) fn poll_timeout(&self, clocks: &Clocks, waiting: bool) -> Option<Tick> {
         match self.state {
-            State::Draining { until, .. } => Some(until),
+            State::Draining { until, .. } => (!waiting).then_some(until),
             State::Closed { .. } => None,
             State::Open | State::Paused { .. } => {
                 let age = clocks.age.map(|age| self.aged_at(age));
@@ -426,10 +440,7 @@ impl Conn {
                 } else {
                     self.evicted_at(clocks).map(|(at, _)| at)
                 };
-                match (age, evicted) {
-                    (Some(a), Some(b)) => Some(if has_come(a, b) { b } else { a }),
-                    (a, b) => a.or(b),
-                }
+                sooner(age, evicted)
             }
         }
     }

@@ -348,6 +348,16 @@ fn the_first_reason_to_close_stands() {
 }
 
 #[test]
+fn a_full_ring_takes_nothing_from_the_time_in_which_a_farewell_is_read() {
+    let mut conn = open();
+    conn.handle_close(CloseReason::Age, 30);
+    assert_eq!(conn.poll_timeout(&CLOCKS, true), None, "not while it waits");
+    assert_eq!(conn.handle_timeout(&CLOCKS, 100, 129), Expired::Nothing);
+    conn.handle_held(100);
+    assert_eq!(conn.poll_timeout(&CLOCKS, false), Some(130));
+}
+
+#[test]
 fn a_peers_own_fault_ends_what_our_reason_let_it_deliver() {
     let mut conn = open();
     assert!(conn.handle_close(CloseReason::Shutdown, 30));

@@ -229,6 +229,9 @@ impl History {
                     let reason = if is_fault { reason } else { first };
                     Stage::Leaving(reason, until.min(before))
                 }
+                (Stage::Leaving(reason, until), Event::Held(ticks)) => {
+                    Stage::Leaving(reason, until + ticks)
+                }
                 (Stage::Leaving(first, _), Event::End(_)) => Stage::Gone(first),
                 (stage, _) => stage,
             };
@@ -326,7 +329,7 @@ impl History {
     fn expired(&self, clocks: &Clocks, frozen: u64, now: u64) -> Expired {
         match self.stage() {
             Stage::Gone(_) => return Expired::Nothing,
-            Stage::Leaving(reason, until) if until <= now => return Expired::End(reason),
+            Stage::Leaving(reason, until) if until + frozen <= now => return Expired::End(reason),
             Stage::Leaving(..) => return Expired::Nothing,
             Stage::Here => {}
         }

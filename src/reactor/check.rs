@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use super::deadlines::sooner;
 use super::drain::Phase;
 use super::lane::Flow;
 use super::slots::Place;
@@ -12,7 +11,7 @@ use super::stalled::Pace;
 use super::wheel::NONE;
 use super::{MARKS, REMEMBERED, Reactor, TICK, tick_of, tick_time};
 use crate::close::{CloseReason, PauseCause, Reason};
-use crate::conn::{PeerEnd, State, has_come};
+use crate::conn::{PeerEnd, State, has_come, sooner};
 use crate::net::sim::SimNet;
 use crate::net::{Net, Watch};
 use crate::peer::{ConnectionId, Peer};
@@ -466,7 +465,7 @@ impl Reactor<SimNet> {
     /// The wheel looks at a connection no later than its next deadline.
     fn check_deadline(&self, key: u32) {
         let slot = &self.slots[key];
-        let waits = slot.place == Place::Ring;
+        let waits = slot.place == Place::Ring && !self.is_told_of_drain(key);
         let deadline = slot.conn.poll_timeout(&self.clocks, waits);
         let until = self.rate_until(key);
         if let (Some(until), Some(rates)) = (until, &self.rates) {

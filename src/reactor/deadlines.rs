@@ -9,32 +9,22 @@ use super::lane::Flow;
 use super::slots::Place;
 use super::{Reactor, tick_time, ticks, wheel};
 use crate::close::{CloseReason, PauseCause};
-use crate::conn::{Expired, Tick, has_come};
+use crate::conn::{Expired, has_come, sooner};
 use crate::net::Net;
 use crate::policy::{Unfinished, is_victim};
 
 /// Deadlines handled in one turn.
 const TIMER_BUDGET: usize = 256;
 
-pub(super) fn sooner(a: Option<Tick>, b: Option<Tick>) -> Option<Tick> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if has_come(a, b) { b } else { a }),
-        (a, b) => a.or(b),
-    }
-}
-
 impl<N: Net> Reactor<N> {
     /// Sets the wheel for the connection's next deadline, if that is sooner than what is set.
     pub(super) fn rearm(&mut self, key: u32) {
         let slot = &self.slots[key];
-        let waiting =
-            slot.place == Place::Ring && self.lanes[usize::from(slot.consumer)].is_pausing();
+        let waiting = slot.place == Place::Ring
+            && self.lanes[usize::from(slot.consumer)].is_pausing()
+            && !self.is_told_of_drain(key);
         let deadline = slot.conn.poll_timeout(&self.clocks, waiting);
-        let until = match self.rates {
-            Some(_) => self.rate_until(key),
-            None => None,
-        };
-        let Some(tick) = sooner(deadline, until) else {
+        let Some(tick) = sooner(deadline, self.rate_until(key)) else {
             return;
         };
         let set = slot.wheel_tick();
@@ -43,12 +33,17 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Its end is the drain's, which waits for no ring.
+    pub(super) fn is_told_of_drain(&self, key: u32) -> bool {
+        self.phase.read_until().is_some() && self.slots[key].conn.reason().is_some()
+    }
+
     /// The same after a read, which mostly puts off what is due: what is set comes too early, and sets the
     /// wheel anew.
     pub(super) fn rearm_after_read(&mut self, key: u32) {
         let slot = &self.slots[key];
         let is_early = |set| slot.conn.is_put_off(&self.clocks, set);
-        if !slot.wheel_tick().is_some_and(is_early) || self.rates.is_some() {
+        if !slot.wheel_tick().is_some_and(is_early) {
             self.rearm(key);
         }
     }
@@ -67,7 +62,10 @@ impl<N: Net> Reactor<N> {
                 // What it waited for its ring is over: so the deadline that is set next lies ahead.
                 self.book_wait(key);
             }
-            let frozen = ticks(self.waited(key));
+            let frozen = match self.is_told_of_drain(key) {
+                true => 0,
+                false => ticks(self.waited(key)),
+            };
             let conn = &self.slots[key].conn;
             match conn.handle_timeout(&self.clocks, frozen, self.tick) {
                 Expired::Nothing => self.rearm(key),

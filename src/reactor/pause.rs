@@ -70,9 +70,7 @@ impl<N: Net> Reactor<N> {
 
     /// Takes a connection out of its queue, and books how long it was held up there.
     pub(super) fn dequeue(&mut self, key: u32) {
-        if self.slots[key].place == Place::Ring {
-            self.book_wait(key);
-        }
+        self.book_wait(key);
         self.leave_queue(key);
     }
 
@@ -117,10 +115,6 @@ impl<N: Net> Reactor<N> {
 
     /// Books the wait for its ring up to now: before a read, whose bytes have not waited.
     pub(super) fn book_wait(&mut self, key: u32) {
-        let slot = &self.slots[key];
-        if slot.blocked_mark == self.lanes[usize::from(slot.consumer)].mark(self.now) {
-            return;
-        }
         let waited = self.waited(key);
         if waited.is_zero() {
             return;
@@ -132,7 +126,9 @@ impl<N: Net> Reactor<N> {
         let before = slot.pauses(PauseCause::Ring).time;
         slot.add_pause(PauseCause::Ring, waited);
         let ticks = tick_of(before + waited).wrapping_sub(tick_of(before));
-        slot.conn.handle_held(ticks);
+        if !self.is_told_of_drain(key) {
+            self.slots[key].conn.handle_held(ticks);
+        }
         self.counters.add_pause(PauseCause::Ring, waited);
     }
 

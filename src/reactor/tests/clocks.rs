@@ -212,3 +212,30 @@ fn many_short_waits_for_a_ring_do_not_put_off_the_least_rate_for_ever() {
     flap(&mut stage, 4 * SECOND - 4..4 * SECOND + 1);
     assert_eq!(reason(&stage, 2), Some(CloseReason::Trickle));
 }
+
+/// What it had sent is read first: that its ring is full for longer than it may linger is our slowness.
+#[test]
+fn who_is_closed_for_its_age_is_read_to_its_end_though_its_ring_is_full_for_long() {
+    let clocks = Clocks {
+        linger: 100,
+        ..CLOCKS
+    };
+    let mut stage = Stage::new(clocks, 4096, EAGAIN);
+    stage.connect(4);
+    stage.fill();
+    stage.put(2, b"the last words\n");
+    stage.reactor.begin_close(2, CloseReason::Age);
+    stage.turn();
+    stage.at(5_000);
+    stage.turn();
+    assert_eq!(stage.reactor.counters.open.read(), 4);
+    stage.take(0);
+    stage.turns();
+    assert_eq!(stage.reactor.slots[2].conn.books().published, 15);
+    stage.at(5_099);
+    stage.turn();
+    assert_eq!(stage.reactor.counters.open.read(), 4, "and may send on");
+    stage.at(5_102);
+    stage.turn();
+    assert_eq!(stage.reactor.counters.open.read(), 3);
+}
