@@ -281,13 +281,13 @@ fn two_limits_of_which_one_never_fires_are_refused_if_both_were_written() {
     // Each of several.
     std::fs::write(
         &file,
-        "max-age = \"30m\"\nidle-timeout = \"2h\"\nstall-timeout = \"2h\"\n",
+        "max-age = \"30m\"\nidle-timeout = \"2h\"\nmessage-timeout = \"2h\"\n",
     )
     .unwrap();
     let output = check(&file, &[]);
     for said in [
         "fanin.toml:2:16: idle-timeout can",
-        "fanin.toml:3:17: stall-timeout can",
+        "fanin.toml:3:19: message-timeout can",
     ] {
         assert!(text(&output.stderr).contains(said), "{output:?}");
     }

@@ -173,7 +173,15 @@ fn memory_is_a_sum_whose_terms_are_said_and_add_up() {
     assert_eq!(user[0], ("6 rings of 1 MiB", 6.0 * MIB));
     let of = |what: &str| user.iter().find(|(name, _)| name.contains(what)).unwrap().1;
     assert!(of("staging") >= 32.0 * MIB);
-    for name in ["slots", "pause boxes", "peers", "2 reactors", "the program"] {
+    let list = "list of 1000 connections";
+    for name in [
+        "slots",
+        "pause boxes",
+        "peers",
+        "2 reactors",
+        "the program",
+        list,
+    ] {
         assert!(of(name) > 0.0, "{name}");
     }
     // (1000 connections + 2 listeners of 24) × 2 × 32 KiB, of which one decimal is said.

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::CommandFactory;
-use fanin::{BindError, BoundAddr, Checked, Config, LeastRate, MemoryBound};
+use fanin::{BindError, BoundAddr, Checked, Config, ConnectionInfo, LeastRate, MemoryBound};
 use rustix::io::Errno;
 
 use self::args::{Cli, Command, Serve};
@@ -42,6 +42,9 @@ use self::supervise::Supervisor;
 const FAILED: i32 = 1;
 /// Usage or configuration.
 const REFUSED: i32 = 2;
+
+/// What is known of a connection in a report, with why it is paused and how long it has been.
+const LISTED: usize = size_of::<ConnectionInfo>() + 160;
 
 /// Runs the program; its exit code.
 pub(crate) fn main() -> i32 {
@@ -173,6 +176,10 @@ fn prepare(serve: &Serve, origins: &Origins) -> Result<Prepared, Refusal> {
     memory
         .user
         .push((name, (sinks * sink::most_memory(record)) as u64));
+    // One report at a time. Its vector doubles when it grows.
+    let listed = settled.connections;
+    let name = format!("a report's list of {listed} connections of {LISTED} B, twice");
+    memory.user.push((name, (2 * listed * LISTED) as u64));
     Ok(Prepared {
         checked,
         memory,
