@@ -57,6 +57,22 @@ fn speak(streams: &mut [TcpStream]) {
 }
 
 #[test]
+fn a_listener_is_full_while_somebody_waits_at_it_and_not_before() {
+    for policy in [AtLimit::Wait, AtLimit::Evict] {
+        let mut world = World::new(limited(3, policy));
+        let mut inside = fill(&mut world, 3);
+        speak(&mut inside);
+        world.until("they are heard", |w| w.audit.all().len() == 3);
+        let state = |world: &World| world.handle.snapshot().listeners[0].state;
+        assert_eq!(state(&world), "ready", "{policy:?}");
+        let outside = world.connect();
+        world.until("it waits", |w| state(w) == "full");
+        drop((inside, outside));
+        world.until("nobody is there", |w| open(w) == 0 && state(w) == "ready");
+    }
+}
+
+#[test]
 fn at_the_limit_who_comes_is_closed_at_once_and_there_is_a_place_again_when_one_leaves() {
     let mut world = World::new(limited(3, AtLimit::Refuse));
     let mut inside = fill(&mut world, 3);
