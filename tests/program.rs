@@ -173,7 +173,7 @@ fn memory_is_a_sum_whose_terms_are_said_and_add_up() {
     assert_eq!(user[0], ("6 rings of 1 MiB", 6.0 * MIB));
     let of = |what: &str| user.iter().find(|(name, _)| name.contains(what)).unwrap().1;
     assert!(of("staging") >= 32.0 * MIB);
-    let list = "list of 1000 connections";
+    let list = "lists of 1000 connections";
     for name in [
         "slots",
         "pause boxes",

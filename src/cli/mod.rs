@@ -176,10 +176,10 @@ fn prepare(serve: &Serve, origins: &Origins) -> Result<Prepared, Refusal> {
     memory
         .user
         .push((name, (sinks * sink::most_memory(record)) as u64));
-    // One report at a time. Its vector doubles when it grows.
+    // One waits for who reads stderr, and one is being made. A vector doubles when it grows.
     let listed = settled.connections;
-    let name = format!("a report's list of {listed} connections of {LISTED} B, twice");
-    memory.user.push((name, (2 * listed * LISTED) as u64));
+    let name = format!("2 reports' lists of {listed} connections of {LISTED} B, twice");
+    memory.user.push((name, (4 * listed * LISTED) as u64));
     Ok(Prepared {
         checked,
         memory,

@@ -288,6 +288,9 @@ fn unix(at: SystemTime) -> f64 {
         .map_or(0.0, |time| time.as_secs_f64())
 }
 
+/// As many as the kernel goes through.
+const MOST_LINKS: usize = 40;
+
 /// Can there be a report at `path`? To be known before the first message, not after the last.
 pub(crate) fn look(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
@@ -297,12 +300,16 @@ pub(crate) fn look(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What a link names.
+/// What a link names, through others, whether that is there or not.
 fn named(path: &Path) -> PathBuf {
-    // What is not there yet is named all the same.
-    fs::canonicalize(path)
-        .or_else(|_| Ok(path.with_file_name(fs::read_link(path)?)))
-        .unwrap_or_else(|_: io::Error| path.to_owned())
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path.set_file_name(target),
+            Err(_) => break,
+        }
+    }
+    path
 }
 
 /// A file is replaced; a link stays, and what it names is replaced; a pipe or a device is written into.
@@ -416,6 +423,11 @@ mod tests {
             assert_eq!(fs::read_to_string(folder.join(&target)).unwrap(), "4");
             assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         }
+        let another = folder.join("another");
+        std::os::unix::fs::symlink("link", &another).unwrap();
+        fs::remove_file(elsewhere.join("relative")).unwrap();
+        replace(&another, |file| file.write_all(b"5")).unwrap();
+        assert_eq!(fs::read_to_string(elsewhere.join("relative")).unwrap(), "5");
         fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink("nowhere/at-all", &link).unwrap();
         look(&link).unwrap_err();

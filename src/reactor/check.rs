@@ -465,7 +465,7 @@ impl Reactor<SimNet> {
     /// The wheel looks at a connection no later than its next deadline.
     fn check_deadline(&self, key: u32) {
         let slot = &self.slots[key];
-        let waits = slot.place == Place::Ring && !self.is_told_of_drain(key);
+        let waits = slot.place == Place::Ring;
         let deadline = slot.conn.poll_timeout(&self.clocks, waits);
         let until = self.rate_until(key);
         if let (Some(until), Some(rates)) = (until, &self.rates) {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::lane::Flow;
 use super::slots::Place;
-use super::{Reactor, tick_time, ticks, wheel};
+use super::{Reactor, clock, tick_time, ticks, wheel};
 use crate::close::{CloseReason, PauseCause};
-use crate::conn::{Expired, has_come, sooner};
+use crate::conn::{Expired, State, Tick, has_come, sooner};
 use crate::net::Net;
 use crate::policy::{Unfinished, is_victim};
 
@@ -20,11 +20,11 @@ impl<N: Net> Reactor<N> {
     /// Sets the wheel for the connection's next deadline, if that is sooner than what is set.
     pub(super) fn rearm(&mut self, key: u32) {
         let slot = &self.slots[key];
-        let waiting = slot.place == Place::Ring
-            && self.lanes[usize::from(slot.consumer)].is_pausing()
-            && !self.is_told_of_drain(key);
+        let waiting =
+            slot.place == Place::Ring && self.lanes[usize::from(slot.consumer)].is_pausing();
         let deadline = slot.conn.poll_timeout(&self.clocks, waiting);
-        let Some(tick) = sooner(deadline, self.rate_until(key)) else {
+        let until = sooner(self.rate_until(key), self.half_of_drain(key));
+        let Some(tick) = sooner(deadline, until) else {
             return;
         };
         let set = slot.wheel_tick();
@@ -33,9 +33,16 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Its end is the drain's, which waits for no ring.
-    pub(super) fn is_told_of_drain(&self, key: u32) -> bool {
-        self.phase.read_until().is_some() && self.slots[key].conn.reason().is_some()
+    /// When whoever is leaving is read no more, because all are: half of a drain waits for no ring.
+    fn half_of_drain(&self, key: u32) -> Option<Tick> {
+        let half = self.phase.read_until()?;
+        let is_leaving = matches!(self.slots[key].conn.state(), State::Draining { .. });
+        // Counted from now: as an absolute time, a distant end would wrap.
+        let left = half.saturating_sub(self.now);
+        is_leaving.then(|| match left.is_zero() {
+            true => self.tick,
+            false => self.tick.wrapping_add(clock(left)),
+        })
     }
 
     /// The same after a read, which mostly puts off what is due: what is set comes too early, and sets the
@@ -62,10 +69,14 @@ impl<N: Net> Reactor<N> {
                 // What it waited for its ring is over: so the deadline that is set next lies ahead.
                 self.book_wait(key);
             }
-            let frozen = match self.is_told_of_drain(key) {
-                true => 0,
-                false => ticks(self.waited(key)),
-            };
+            if self
+                .half_of_drain(key)
+                .is_some_and(|at| has_come(self.tick, at))
+            {
+                self.end(key, CloseReason::Shutdown);
+                continue;
+            }
+            let frozen = ticks(self.waited(key));
             let conn = &self.slots[key].conn;
             match conn.handle_timeout(&self.clocks, frozen, self.tick) {
                 Expired::Nothing => self.rearm(key),

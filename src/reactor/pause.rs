@@ -126,9 +126,7 @@ impl<N: Net> Reactor<N> {
         let before = slot.pauses(PauseCause::Ring).time;
         slot.add_pause(PauseCause::Ring, waited);
         let ticks = tick_of(before + waited).wrapping_sub(tick_of(before));
-        if !self.is_told_of_drain(key) {
-            self.slots[key].conn.handle_held(ticks);
-        }
+        slot.conn.handle_held(ticks);
         self.counters.add_pause(PauseCause::Ring, waited);
     }
 

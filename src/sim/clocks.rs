@@ -201,10 +201,10 @@ impl Clocks {
         let took = sight.now - clock.seen;
         clock.seen = sight.now;
         clock.waited = clock.waits.map_or(Duration::ZERO, |at| sight.now - at);
-        // Who is told of a drain is read until half of it, whatever holds it up.
-        let waited = clock.waits.is_some() && !self.drains.contains(&sight.reactor);
-        if let Some(by) = clock.leaves_by.as_mut().filter(|_| waited) {
-            *by += took;
+        // In a drain nobody is read after half of it, whatever holds it up.
+        if let Some(by) = clock.leaves_by.as_mut().filter(|_| clock.waits.is_some()) {
+            let half = sight.read_until.unwrap_or(Duration::MAX);
+            *by = (*by + took).min(half.max(*by));
         }
         if clock.held {
             clock.holds += 1;
@@ -362,7 +362,8 @@ impl Clocks {
             if let (Some(first), Some(by)) = (was_leaving, clock.leaves_by) {
                 // A drain or a stop, a lost or a stalled consumer, an error and a ring that stays full cut it
                 // short.
-                let is_cut = self.draining
+                let is_half_over = |half| sight.now + 2 * TICK >= half;
+                let is_cut = self.draining && sight.read_until.is_none_or(is_half_over)
                     || died
                     || is_stalled
                     || stall.is_some_and(|t| clock.waited + slack >= t)

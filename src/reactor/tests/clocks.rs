@@ -239,3 +239,37 @@ fn who_is_closed_for_its_age_is_read_to_its_end_though_its_ring_is_full_for_long
     stage.turn();
     assert_eq!(stage.reactor.counters.open.read(), 3);
 }
+
+/// The wait before a drain is given back in it, and what comes after it as far as half of it goes.
+#[test]
+fn a_drain_ends_nobody_before_half_of_it_for_what_its_ring_has_held_up() {
+    let clocks = Clocks {
+        linger: 100,
+        ..CLOCKS
+    };
+    for half in [4_000, 50] {
+        let mut stage = Stage::new(clocks, 4096, EAGAIN);
+        stage.connect(4);
+        stage.fill();
+        stage.put(2, b"the last words\n");
+        stage.reactor.begin_close(2, CloseReason::Age);
+        stage.at(5_000);
+        stage.turn();
+        stage.reactor.begin_drain(TICK * 2 * half);
+        (0..3).for_each(|_| stage.turn());
+        assert_eq!(stage.reactor.counters.open.read(), 4);
+        stage.at(5_040);
+        stage.take(0);
+        stage.turns();
+        assert_eq!(stage.reactor.slots[2].conn.books().published, 15);
+        // Of its own time all is left, or as much as the drain has.
+        let left = half.min(140);
+        stage.at(5_000 + left - 1);
+        stage.turn();
+        assert_eq!(stage.reactor.counters.open.read(), 4);
+        stage.at(5_000 + left + 2);
+        let _ = stage.reactor.turn(None).unwrap();
+        let others = if half == 50 { 0 } else { 3 };
+        assert_eq!(stage.reactor.counters.open.read(), others);
+    }
+}
