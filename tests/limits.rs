@@ -92,7 +92,7 @@ fn what_a_peer_had_sent_that_was_refused_is_counted_as_unread() {
     let mut fanin = Fanin::start(&[]);
     fanin.leave_descriptors(0);
     // What it sends is there before anybody looks whether it came.
-    fanin.signal(Signal::STOP);
+    fanin.stop();
     let mut outside = client(&fanin, "outside");
     fanin.signal(Signal::CONT);
     let error = outside.read(&mut [0]).unwrap_err();

@@ -3,10 +3,10 @@
 use std::fs;
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::Value;
 
-use super::{Fanin, connections};
+use super::{Fanin, PATIENCE, connections, wait_for};
 
 /// Processor time of a program.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +65,20 @@ impl Fanin {
             data: data.into_iter().map(of).sum(),
             all: all.iter().map(of).sum(),
         }
+    }
+
+    /// None of its threads runs until it gets a SIGCONT.
+    #[track_caller]
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::STOP);
+        // The signal is there at once, but each of its threads stops when it comes to see it.
+        wait_for("all of its threads stopped", PATIENCE, || {
+            let state = |task: String| self.status(&format!("{task}/status"));
+            let mut states = self.tasks().map(state);
+            states
+                .all(|state| state.contains("State:\tT"))
+                .then_some(())
+        });
     }
 
     /// Bytes of the file that it writes to.
