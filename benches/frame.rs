@@ -4,9 +4,10 @@
 //! cargo bench --bench frame
 //! ```
 //!
-//! A read of 64 KiB, again and again; it stays in the cache, so this is what the work costs and not the memory.
-//! Messages are alike, or (`~`) of half to one and a half times the size, each of another one, or (`/`) of an
-//! eighth of it and of the rest to twice the size in turn.
+//! A MiB, again and again; it stays in the cache, so this is what the work costs and not the memory. There are so many
+//! messages in it that no processor knows by heart where the next one ends, as none does where they are new.
+//! They are alike, or (`~`) of half to one and a half times the size, each of another one, or (`.`) of up to twice the
+//! size, or (`/`) of an eighth of it and of the rest to twice the size in turn.
 #![allow(missing_docs, reason = "a program, not an interface")]
 
 use std::hint::black_box;
@@ -15,8 +16,8 @@ use std::time::Instant;
 use fanin::Framing;
 use fanin::fuzz::parts::Cutter;
 
-const READ: usize = 64 << 10;
-const SIZES: [usize; 5] = [16, 64, 256, 1 << 10, 8 << 10];
+const READ: usize = 1 << 20;
+const SIZES: [usize; 6] = [16, 64, 100, 256, 1 << 10, 8 << 10];
 
 /// A message of `size` bytes in all.
 fn message(framing: &str, size: usize) -> Vec<u8> {
@@ -53,6 +54,7 @@ fn message(framing: &str, size: usize) -> Vec<u8> {
 enum Sizes {
     Alike,
     Mixed,
+    OfAllKinds,
     InTurn,
 }
 
@@ -64,7 +66,8 @@ fn messages(framing: &str, size: usize, sizes: Sizes) -> (Vec<u8>, usize) {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let other = match sizes {
             Sizes::Alike => size,
-            Sizes::Mixed => size / 2 + (state >> 16) as usize % size,
+            Sizes::Mixed => size / 2 + (state >> 8) as usize % size,
+            Sizes::OfAllKinds => 8 + (state >> 8) as usize % (2 * size - 8),
             Sizes::InTurn if count % 2 == 0 => (size / 8).max(8),
             Sizes::InTurn => 2 * size - (size / 8).max(8),
         };
@@ -97,7 +100,7 @@ fn speed(times: usize, bytes: usize, mut work: impl FnMut()) -> f64 {
 fn main() {
     let is_set = |name: &str| std::env::args().any(|arg| arg == name);
     let is_smoke = is_set("--test") || !is_set("--bench");
-    let (rounds, times) = if is_smoke { (1, 10) } else { (7, 500) };
+    let (rounds, times) = if is_smoke { (1, 2) } else { (7, 40) };
     println!(
         "GB/s, the median of {rounds} rounds; in brackets the time over that of memchr for lines of the size"
     );
@@ -105,9 +108,8 @@ fn main() {
         "{:>8} {:>7} {:>10} {:>18} {:>18}",
         "framing", "bytes", "memchr", "cut (reactor)", "visit (consumer)"
     );
-    let kinds = SIZES
-        .iter()
-        .flat_map(|&size| [Sizes::Alike, Sizes::Mixed, Sizes::InTurn].map(|sizes| (size, sizes)));
+    let sizes = [Sizes::Alike, Sizes::Mixed, Sizes::OfAllKinds, Sizes::InTurn];
+    let kinds = SIZES.iter().flat_map(|&size| sizes.map(|of| (size, of)));
     for (size, sizes) in kinds {
         let (lines, _) = messages("line", size, sizes);
         for framing in ["line", "nul", "octet", "u16", "u32", "varint"] {
@@ -141,6 +143,7 @@ fn main() {
             let sign = match sizes {
                 Sizes::Alike => "",
                 Sizes::Mixed => "~",
+                Sizes::OfAllKinds => ".",
                 Sizes::InTurn => "/",
             };
             let name = format!("{sign}{size}");

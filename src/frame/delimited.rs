@@ -89,10 +89,19 @@ pub(super) fn cut(
 
 /// Bytes that are looked at as one.
 const BLOCK: usize = 64;
+/// As many blocks are searched before what is in them is given.
+const TOGETHER: usize = 16;
+const MOST: usize = TOGETHER * BLOCK;
+/// As many messages in a row say of which size the next ones may be.
+const FEW: usize = 4;
+/// Below this size, on average, it is cheaper to look at blocks than to search for each delimiter by itself. Not if
+/// they are all alike, and longer than a block: then a processor knows beforehand where each search ends.
+const SHORT: usize = 120;
+/// From this size on it is not; between the two it stays as it is.
+const LONG: usize = 144;
 
-/// Folds the messages of `bytes`. After two short ones in a row more are likely: as long as blocks have delimiters,
-/// all of a block are found at once, and none is searched for anew. After one alone they are not: where short and
-/// long ones take turns, blocks would be looked at in vain.
+/// Folds the messages of `bytes`: one by one, and block by block where they are short. What counts is how long a few
+/// of them were together: where short and long ones take turns, neither way would be stayed with.
 #[inline]
 pub(super) fn fold<'b, B>(
     delimiter: u8,
@@ -101,36 +110,71 @@ pub(super) fn fold<'b, B>(
     mut f: impl FnMut(B, &'b [u8]) -> B,
 ) -> B {
     let mut all = init;
-    let mut is_short = true;
+    let (mut came, mut before, mut last) = (0, bytes.len(), None);
+    let mut are_alike = true;
     while let Some(end) = memchr(delimiter, bytes) {
         all = f(all, &bytes[..end]);
-        ahead::look(bytes, end + 1);
+        ahead::look(bytes);
         bytes = &bytes[end + 1..];
-        let was_short = std::mem::replace(&mut is_short, end < BLOCK);
-        if !(was_short && is_short) {
+        came += 1;
+        are_alike &= last.replace(end).is_none_or(|last| last == end);
+        if came < FEW {
             continue;
         }
-
-        let (blocks, _) = bytes.as_chunks();
-        let (mut start, mut at) = (0, 0);
-        for block in blocks {
-            let mut ends = places(delimiter, block);
-            if ends == 0 && at - start >= BLOCK {
-                break;
-            }
-            while ends != 0 {
-                let end = at + ends.trailing_zeros() as usize;
-                all = f(all, &bytes[start..end]);
-                start = end + 1;
-                ends &= ends - 1;
-            }
-            ahead::look_at_page(bytes, at);
-            at += BLOCK;
+        let took = before - bytes.len();
+        if took <= FEW * BLOCK || took < FEW * SHORT && !are_alike {
+            (all, bytes) = fold_short(delimiter, bytes, all, &mut f);
         }
-        bytes = &bytes[start..];
-        is_short = false;
+        (came, before, are_alike) = (0, bytes.len(), true);
     }
     all
+}
+
+/// Folds messages as long as they are short, and returns what is left.
+#[inline]
+fn fold_short<'b, B>(
+    delimiter: u8,
+    bytes: &'b [u8],
+    init: B,
+    mut f: impl FnMut(B, &'b [u8]) -> B,
+) -> (B, &'b [u8]) {
+    let mut all = init;
+    let mut ends = [0; MOST];
+    let (mut start, mut at) = (0, 0);
+    let (blocks, _) = bytes.as_chunks();
+    for blocks in blocks.chunks(TOGETHER) {
+        let came = find(delimiter, blocks, &mut ends);
+        for &end in &ends[..came] {
+            let end = at + usize::from(end);
+            all = f(all, &bytes[start..end]);
+            start = end + 1;
+        }
+        at += BLOCK * blocks.len();
+        ahead::look_at_page(bytes, at);
+        if came * LONG < TOGETHER * BLOCK {
+            break;
+        }
+    }
+    (all, &bytes[start..])
+}
+
+/// Writes down where in `blocks` a delimiter stands, and returns how many there are. Most blocks have one or none:
+/// the first is written down in any case, for whether there is one cannot be guessed where sizes are of all kinds.
+#[inline]
+fn find(delimiter: u8, blocks: &[[u8; BLOCK]], ends: &mut [u16; MOST]) -> usize {
+    let mut came = 0;
+    for (at, block) in (0..).step_by(BLOCK).zip(blocks) {
+        let mut left = places(delimiter, block);
+        ends[came % MOST] = at + (left | 1 << 63).trailing_zeros() as u16;
+        came += usize::from(left != 0);
+        left &= left.wrapping_sub(1);
+        while left != 0 {
+            ends[came % MOST] = at + left.trailing_zeros() as u16;
+            came += 1;
+            left &= left - 1;
+        }
+    }
+    came
 }
 
 /// A bit for each delimiter, the lowest for the first byte.

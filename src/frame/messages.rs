@@ -75,7 +75,7 @@ impl<'b> Iterator for MessageIter<'b> {
         let (message, after) = match &mut self.marks {
             Marks::Delimiter(delimiter) => {
                 let end = memchr(*delimiter, self.bytes)?;
-                ahead::look(self.bytes, end + 1);
+                ahead::look(self.bytes);
                 (&self.bytes[..end], &self.bytes[end + 1..])
             }
             Marks::Other { framing, last } => split(framing, last, self.bytes)?,
