@@ -21,63 +21,82 @@ pub(super) enum Prefix {
     Is { len: usize, size: u32 },
 }
 
-/// The last prefix that was read. Where the next one is the same, one comparison says so, and the processor goes
-/// on to the one after it without waiting for what the bytes mean: a size that has to be worked out first makes
-/// each message wait for the one before. Neighbours are often as long, so that this is often so.
+/// A message, and what comes after it.
+type Parts<'b> = (&'b [u8], &'b [u8]);
+
+/// Messages that begin with the same prefix. One comparison says whether the next one does, and the processor goes on
+/// to the one after it without waiting for what the bytes mean: a size that has to be worked out first makes each
+/// message wait for the one before.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Last {
+struct Alike {
     word: u64,
     mask: u64,
     len: usize,
-    size: u32,
+    whole: usize,
 }
 
-impl Default for Last {
-    /// None that any prefix is like.
-    fn default() -> Self {
-        Self {
-            word: 1,
-            mask: 0,
-            len: 0,
-            size: 0,
+impl Alike {
+    /// As the one at the beginning of `bytes`, with so long a prefix and of this size.
+    fn new(bytes: &[u8], (len, size): (usize, usize)) -> Option<Self> {
+        let unused = size_of::<u64>().checked_sub(len)?;
+        let mask = u64::MAX >> (8 * unused);
+        let word = u64::from_le_bytes(*bytes.first_chunk()?) & mask;
+        let whole = len + size;
+        Some(Self {
+            word,
+            mask,
+            len,
+            whole,
+        })
+    }
+
+    #[inline]
+    fn split<'b>(&self, bytes: &'b [u8]) -> Option<Parts<'b>> {
+        let word = u64::from_le_bytes(*bytes.first_chunk()?);
+        if word & self.mask != self.word {
+            return None;
         }
+        let (message, after) = bytes.split_at_checked(self.whole)?;
+        Some((&message[self.len..], after))
     }
 }
 
+/// The last message, by its prefix's length and its size. Neighbours are often alike.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Last {
+    seen: Option<(usize, usize)>,
+    alike: Option<Alike>,
+}
+
 impl Last {
-    /// The message at the beginning of `bytes` and what comes after it, if it is whole and no larger than `max`,
-    /// which is the same each time.
+    /// The message at the beginning of `bytes`, and what comes after it, if it is whole.
     #[inline]
     pub(super) fn split<'b>(
         &mut self,
         prefix: impl Fn(&[u8]) -> Prefix,
-        max: usize,
         bytes: &'b [u8],
-    ) -> Option<(&'b [u8], &'b [u8])> {
-        let word = bytes.first_chunk().map(|word| u64::from_le_bytes(*word));
-        if let Some(word) = word
-            && word & self.mask == self.word
-        {
-            return bytes.get(self.len..)?.split_at_checked(self.size as usize);
+    ) -> Option<Parts<'b>> {
+        if let Some(parts) = self.alike.and_then(|alike| alike.split(bytes)) {
+            return Some(parts);
         }
-        let Prefix::Is { len, size } = prefix(bytes) else {
-            return None;
+        let (len, parts) = split(prefix, usize::MAX, bytes)?;
+        let seen = (len, parts.0.len());
+        self.alike = match self.seen.replace(seen) == Some(seen) {
+            true => Alike::new(bytes, seen),
+            false => None,
         };
-        if size as usize > max {
-            return None;
+        Some(parts)
+    }
+}
+
+/// The length of the first prefix, its message, and what comes after, if it is whole and no larger than `max`.
+#[inline]
+fn split(prefix: impl Fn(&[u8]) -> Prefix, max: usize, bytes: &[u8]) -> Option<(usize, Parts<'_>)> {
+    match prefix(bytes) {
+        Prefix::Is { len, size } if size as usize <= max => {
+            Some((len, bytes[len..].split_at_checked(size as usize)?))
         }
-        if let Some(word) = word
-            && len <= size_of::<u64>()
-        {
-            let mask = u64::MAX >> (u64::BITS as usize - 8 * len);
-            *self = Self {
-                word: word & mask,
-                mask,
-                len,
-                size,
-            };
-        }
-        bytes[len..].split_at_checked(size as usize)
+        _ => None,
     }
 }
 
@@ -250,17 +269,28 @@ fn head<'a>(
 }
 
 /// Folds the whole messages at the beginning of `bytes`, as far as none is larger than `max`, and says what
-/// comes after them.
+/// comes after them. Only after two that are alike the next ones are compared with them.
 #[inline]
 pub(super) fn fold<'b, B>(
     prefix: impl Fn(&[u8]) -> Prefix,
     max: usize,
-    bytes: &'b [u8],
+    mut bytes: &'b [u8],
     init: B,
-    f: impl FnMut(B, &'b [u8]) -> B,
+    mut f: impl FnMut(B, &'b [u8]) -> B,
 ) -> (B, &'b [u8]) {
-    let mut last = Last::default();
-    fold_parts(bytes, init, f, |rest| last.split(&prefix, max, rest))
+    let mut all = init;
+    let mut last = None;
+    while let Some((len, (message, after))) = split(&prefix, max, bytes) {
+        all = f(all, message);
+        let seen = (len, message.len());
+        let begins = std::mem::replace(&mut bytes, after);
+        if last.replace(seen) == Some(seen)
+            && let Some(alike) = Alike::new(begins, seen)
+        {
+            (all, bytes) = fold_parts(bytes, all, &mut f, |rest| alike.split(rest));
+        }
+    }
+    (all, bytes)
 }
 
 #[cfg(test)]
@@ -272,20 +302,17 @@ mod tests {
     fn only_the_same_prefix_is_taken_for_the_last() {
         for first in 0..0x80 {
             for (second, more) in (0..=u8::MAX).flat_map(|byte| [(byte, 0), (byte, 1)]) {
-                let mut bytes = vec![0; 600];
                 let size = usize::from(first);
-                bytes[0] = first;
-                bytes[1 + size..][..2].copy_from_slice(&[second, more]);
+                let one = [&[first][..], &vec![0; size]].concat();
+                let third = [&[second, more][..], &[0; 300]].concat();
+                let bytes = [&one[..], &one, &third].concat();
+                // Two that are alike are what the third is compared with.
                 let mut last = Last::default();
-                let one = last.split(varint, usize::MAX, &bytes);
-                assert_eq!(one, Some((&bytes[1..1 + size], &bytes[1 + size..])));
-                let rest = &bytes[1 + size..];
-                let alone = Last::default().split(varint, usize::MAX, rest);
-                assert_eq!(
-                    last.split(varint, usize::MAX, rest),
-                    alone,
-                    "{first} {second} {more}"
-                );
+                let (message, rest) = last.split(varint, &bytes).unwrap();
+                assert_eq!(message, &one[1..]);
+                assert_eq!(last.split(varint, rest), Some((message, &third[..])));
+                let alone = Last::default().split(varint, &third);
+                assert_eq!(last.split(varint, &third), alone, "{first} {second} {more}");
             }
         }
     }

@@ -265,10 +265,10 @@ pub(crate) fn settle(staged: &[u8], fresh: &[u8]) -> Option<Framing> {
 fn split<'b>(framing: &Framing, last: &mut Last, bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
     match framing {
         Framing::Line | Framing::Nul | Framing::Byte(_) | Framing::Auto => None,
-        Framing::Octet => last.split(counted::octet, usize::MAX, bytes),
-        Framing::U16 => last.split(counted::u16, usize::MAX, bytes),
-        Framing::U32 => last.split(counted::u32, usize::MAX, bytes),
-        Framing::Varint => last.split(counted::varint, usize::MAX, bytes),
+        Framing::Octet => last.split(counted::octet, bytes),
+        Framing::U16 => last.split(counted::u16, bytes),
+        Framing::U32 => last.split(counted::u32, bytes),
+        Framing::Varint => last.split(counted::varint, bytes),
         Framing::Custom(framer) => custom::split(&**framer, bytes),
     }
 }
