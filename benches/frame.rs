@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A MiB, again and again; it stays in the cache, so this is what the work costs and not the memory. There are so many
-//! messages in it that no processor knows by heart where the next one ends, as none does where they are new.
-//! They are alike, or (`~`) of half to one and a half times the size, each of another one, or (`.`) of up to twice the
+//! messages in it, unless they are large, that no processor knows by heart where the next one ends, as none does where
+//! they are new. They are alike, or (`~`) of half to one and a half times the size, each of another one, or (`.`) of 8 bytes to twice the
 //! size, or (`/`) of an eighth of it and of the rest to twice the size in turn.
 #![allow(missing_docs, reason = "a program, not an interface")]
 
@@ -16,7 +16,7 @@ use std::time::Instant;
 use fanin::Framing;
 use fanin::fuzz::parts::Cutter;
 
-const READ: usize = 1 << 20;
+const ALL: usize = 1 << 20;
 const SIZES: [usize; 6] = [16, 64, 100, 256, 1 << 10, 8 << 10];
 
 /// A message of `size` bytes in all.
@@ -58,7 +58,7 @@ enum Sizes {
     InTurn,
 }
 
-/// A read's worth of messages; how many these are.
+/// A MiB of messages; how many these are.
 fn messages(framing: &str, size: usize, sizes: Sizes) -> (Vec<u8>, usize) {
     let (mut all, mut count) = (Vec::new(), 0);
     let mut state = 1_u32;
@@ -72,7 +72,7 @@ fn messages(framing: &str, size: usize, sizes: Sizes) -> (Vec<u8>, usize) {
             Sizes::InTurn => 2 * size - (size / 8).max(8),
         };
         let message = message(framing, avoid_unmade(other));
-        if all.len() + message.len() > READ {
+        if all.len() + message.len() > ALL {
             return (all, count);
         }
         all.extend(message);

@@ -316,4 +316,13 @@ mod tests {
             }
         }
     }
+    #[test]
+    fn a_prefix_that_is_not_seen_in_one_look_is_compared_with_none() {
+        assert!(Alike::new(b"1000000 x", (8, 1_000_000)).is_some());
+        assert!(Alike::new(b"10000000 x", (9, 10_000_000)).is_none());
+        assert!(
+            Alike::new(b"4 abcde", (2, 4)).is_none(),
+            "too near to the end"
+        );
+    }
 }

@@ -89,19 +89,15 @@ pub(super) fn cut(
 
 /// Bytes that are looked at as one.
 const BLOCK: usize = 64;
-/// As many blocks are searched before what is in them is given.
-const TOGETHER: usize = 16;
-const MOST: usize = TOGETHER * BLOCK;
-/// As many messages in a row say of which size the next ones may be.
+/// As many messages in a row say of which size the next ones may be; in the beginning the first one alone does.
 const FEW: usize = 4;
 /// Below this size, on average, it is cheaper to look at blocks than to search for each delimiter by itself. Not if
 /// they are all alike, and longer than a block: then a processor knows beforehand where each search ends.
 const SHORT: usize = 120;
-/// From this size on it is not; between the two it stays as it is.
-const LONG: usize = 144;
+/// After so many bytes by blocks it is seen anew of which size they are.
+const STRETCH: usize = 8192;
 
-/// Folds the messages of `bytes`: one by one, and block by block where they are short. What counts is how long a few
-/// of them were together: where short and long ones take turns, neither way would be stayed with.
+/// Folds the messages of `bytes`: one by one, and by blocks where they are short.
 #[inline]
 pub(super) fn fold<'b, B>(
     delimiter: u8,
@@ -110,66 +106,111 @@ pub(super) fn fold<'b, B>(
     mut f: impl FnMut(B, &'b [u8]) -> B,
 ) -> B {
     let mut all = init;
-    let (mut came, mut before, mut last) = (0, bytes.len(), None);
-    let mut are_alike = true;
+    let (mut few, mut came, mut before) = (1, 0, bytes.len());
+    let (mut last, mut are_alike) = (None, true);
     while let Some(end) = memchr(delimiter, bytes) {
         all = f(all, &bytes[..end]);
         ahead::look(bytes);
         bytes = &bytes[end + 1..];
         came += 1;
         are_alike &= last.replace(end).is_none_or(|last| last == end);
-        if came < FEW {
+        if came < few {
             continue;
         }
         let took = before - bytes.len();
-        if took <= FEW * BLOCK || took < FEW * SHORT && !are_alike {
-            (all, bytes) = fold_short(delimiter, bytes, all, &mut f);
+        let dense = if are_alike { BLOCK } else { BLOCK * 3 / 4 };
+        if took <= few * dense {
+            (all, bytes) = fold_dense(delimiter, bytes, all, &mut f);
+        } else if took < few * SHORT && !are_alike {
+            (all, bytes) = fold_uneven(delimiter, bytes, all, &mut f);
         }
-        (came, before, are_alike) = (0, bytes.len(), true);
+        (few, came, before) = (FEW, 0, bytes.len());
+        (last, are_alike) = (None, true);
     }
     all
 }
 
-/// Folds messages as long as they are short, and returns what is left.
+/// Folds messages of which a block has several, or each one: all its delimiters are found at once. Returns what is left,
+/// from one that is longer than two blocks, or after two pages.
 #[inline]
-fn fold_short<'b, B>(
+fn fold_dense<'b, B>(
     delimiter: u8,
     bytes: &'b [u8],
     init: B,
     mut f: impl FnMut(B, &'b [u8]) -> B,
 ) -> (B, &'b [u8]) {
     let mut all = init;
-    let mut ends = [0; MOST];
     let (mut start, mut at) = (0, 0);
     let (blocks, _) = bytes.as_chunks();
-    for blocks in blocks.chunks(TOGETHER) {
-        let came = find(delimiter, blocks, &mut ends);
+    for block in blocks.iter().take(STRETCH / BLOCK) {
+        let mut ends = places(delimiter, block);
+        if ends == 0 && at - start >= BLOCK {
+            break;
+        }
+        while ends != 0 {
+            let end = at + ends.trailing_zeros() as usize;
+            all = f(all, &bytes[start..end]);
+            start = end + 1;
+            ends &= ends - 1;
+        }
+        ahead::look_at_page(bytes, at);
+        at += BLOCK;
+    }
+    (all, &bytes[start..])
+}
+
+/// As many blocks are searched before what is in them is given.
+const TOGETHER: usize = 16;
+const SPAN: usize = TOGETHER * BLOCK;
+
+/// Folds messages of which most blocks have one end or none. Which it is cannot be guessed where they are of all
+/// sizes, so that nothing is decided by it: where the first one is, is written down in any case. Returns what is left,
+/// once they are longer, or after two pages.
+#[inline]
+fn fold_uneven<'b, B>(
+    delimiter: u8,
+    bytes: &'b [u8],
+    init: B,
+    mut f: impl FnMut(B, &'b [u8]) -> B,
+) -> (B, &'b [u8]) {
+    let mut all = init;
+    let (spans, _) = bytes.as_chunks::<SPAN>();
+    if spans.is_empty() {
+        return (all, bytes);
+    }
+    let mut ends = [0; SPAN];
+    let (mut start, mut at) = (0, 0);
+    for span in spans.iter().take(STRETCH / SPAN) {
+        ahead::look_at_page(bytes, at);
+        let came = find(delimiter, span, &mut ends);
         for &end in &ends[..came] {
             let end = at + usize::from(end);
             all = f(all, &bytes[start..end]);
             start = end + 1;
         }
-        at += BLOCK * blocks.len();
-        ahead::look_at_page(bytes, at);
-        if came * LONG < TOGETHER * BLOCK {
+        at += SPAN;
+        if came * SHORT < SPAN {
             break;
         }
     }
     (all, &bytes[start..])
 }
 
-/// Writes down where in `blocks` a delimiter stands, and returns how many there are. Most blocks have one or none:
-/// the first is written down in any case, for whether there is one cannot be guessed where sizes are of all kinds.
+/// Writes down where in `span` the delimiters stand, and returns how many there are.
 #[inline]
-fn find(delimiter: u8, blocks: &[[u8; BLOCK]], ends: &mut [u16; MOST]) -> usize {
+fn find(delimiter: u8, span: &[u8; SPAN], ends: &mut [u16; SPAN]) -> usize {
+    let (blocks, _) = span.as_chunks();
     let mut came = 0;
+    // There are no more ends than there is room for: the remainder only spares a look whether it is so.
+    let mut note = |came: usize, end: u16| ends[came % SPAN] = end;
     for (at, block) in (0..).step_by(BLOCK).zip(blocks) {
         let mut left = places(delimiter, block);
-        ends[came % MOST] = at + (left | 1 << 63).trailing_zeros() as u16;
+        // None is as good as one at the end, which is not counted.
+        note(came, at + (left | 1 << 63).trailing_zeros() as u16);
         came += usize::from(left != 0);
         left &= left.wrapping_sub(1);
         while left != 0 {
-            ends[came % MOST] = at + left.trailing_zeros() as u16;
+            note(came, at + left.trailing_zeros() as u16);
             came += 1;
             left &= left - 1;
         }
@@ -207,6 +248,31 @@ mod tests {
             let ends = (0..BLOCK).filter(|at| block[*at] == delimiter);
             let bits = ends.fold(0, |bits: u64, at| bits | 1 << at);
             prop_assert_eq!(places(delimiter, &block), bits);
+        }
+    }
+    proptest! {
+        /// As many in a stretch as there can be, too, and few enough for each way of walking.
+        #[test]
+        fn what_is_folded_ends_where_a_delimiter_is(
+            stretches in prop::collection::vec((1_usize..300, 0_usize..3000), 1..8),
+            seed in any::<u64>(),
+        ) {
+            let mut random = seed;
+            let mut bytes = Vec::new();
+            for (sparse, len) in stretches {
+                for _ in 0..len {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let is_end = ((random >> 33) as usize).is_multiple_of(sparse);
+                    bytes.push(if is_end { b'\n' } else { b'x' });
+                }
+            }
+            let given = fold(b'\n', &bytes, Vec::new(), |mut all, message| {
+                all.push(message);
+                all
+            });
+            let mut whole: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+            whole.pop();
+            prop_assert_eq!(given, whole);
         }
     }
 }
